@@ -1,0 +1,144 @@
+"""Photos to .rgc files and .rgc files to images: what the pipeline, `rgc encode` and rgc.py share."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.codec import DEFAULT_TILE, Codec, Encoding, Goal
+from model.container import RgcError, RgcFile, stored_quality
+from model.photo import DecodedPhoto
+from model.settings import Settings
+
+
+class TargetOutOfReachError(ValueError):
+    """The model's last iteration does not reach the target, or its first does not fit it."""
+
+
+def choose_device(device: str) -> str:
+    """Resolves "auto" to "cuda" where there is a GPU, else to "cpu".
+
+    Raises:
+        ValueError: not one of auto, cpu and cuda, or "cuda" without a GPU.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device is {device!r}; it is auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch sees no GPU here; auto takes the CPU then")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
+@dataclass(frozen=True)
+class EncodedPhoto:
+    """A photo's .rgc file, and whether it meets the settings."""
+
+    file: RgcFile
+    reached: bool
+
+    def why_not(self, settings: Settings) -> str:
+        """Why `reached` is false, with the values compared."""
+        if settings.target_ms_ssim is None:
+            return f"one iteration alone takes more than {settings.max_bits_per_pixel} bits per pixel"
+        best = max(self.file.ms_ssim)
+        return (
+            f"MS-SSIM {settings.target_ms_ssim} is out of reach: "
+            f"{best:.4f} after {len(self.file.codes)} iterations"
+        )
+
+
+def encode_photos(
+    codec: Codec,
+    photos: Sequence[DecodedPhoto],
+    settings: Sequence[Settings],
+    sources: Sequence[dict[str, Any]] | None = None,
+    tile: int = DEFAULT_TILE,
+) -> list[EncodedPhoto]:
+    """Encodes photos of one padded size together; see `Codec.encode`.
+
+    Args:
+        sources: what each file says of where it came from, for the manifest; nothing if None.
+    """
+    files = [
+        RgcFile(
+            width=photo.pixels.shape[1],
+            height=photo.pixels.shape[0],
+            grey=photo.grey,
+            model_id=codec.model_id,
+            ms_ssim=(0.0,) * codec.iterations,
+            codes=(),
+            exif=photo.exif,
+            icc_profile=photo.icc_profile,
+            xmp=photo.xmp,
+            alpha=photo.alpha,
+            source=source,
+        )
+        for photo, source in zip(photos, sources or [{}] * len(photos), strict=True)
+    ]
+    encodings = codec.encode(
+        [photo.pixels for photo in photos],
+        [_goal(file, wanted) for file, wanted in zip(files, settings, strict=True)],
+        [photo.grey for photo in photos],
+        tile,
+    )
+    return [_encoded(file, encoding) for file, encoding in zip(files, encodings, strict=True)]
+
+
+def encode_photo(codec: Codec, photo: DecodedPhoto, settings: Settings) -> RgcFile:
+    """Encodes one photo.
+
+    Raises:
+        TargetOutOfReachError: naming the best that the model reached.
+    """
+    (encoded,) = encode_photos(codec, [photo], [settings])
+    if not encoded.reached:
+        raise TargetOutOfReachError(encoded.why_not(settings))
+    return encoded.file
+
+
+def to_image(codec: Codec, file: RgcFile, tile: int = DEFAULT_TILE) -> Image.Image:
+    """Decodes a file: RGB, RGBA, L or LA, with EXIF, ICC profile and XMP in Pillow's `info` keys.
+
+    Raises:
+        RgcError: see `Codec.decode`.
+    """
+    return with_alpha(file, codec.decode(file, tile))
+
+
+def with_alpha(file: RgcFile, pixels: NDArray[np.uint8]) -> Image.Image:
+    """Decoded pixels as an image, with the file's alpha channel and metadata."""
+    image = Image.fromarray(pixels)
+    if file.alpha:
+        with Image.open(io.BytesIO(file.alpha), formats=["PNG"]) as alpha:
+            if alpha.size != image.size or alpha.mode != "L":
+                raise RgcError(f"its alpha channel is {alpha.size} {alpha.mode}, the image {image.size}")
+            image.putalpha(alpha)
+    image.info.update(image_info(file))
+    return image
+
+
+def image_info(file: RgcFile) -> dict[str, Any]:
+    """The file's metadata under the keys that Pillow uses."""
+    exif = b"Exif\0\0" + file.exif if file.exif else b""  # as Pillow's JPEG plugin reads and wants it
+    info = {"exif": exif, "icc_profile": file.icc_profile, "xmp": file.xmp}
+    return {key: value for key, value in info.items() if value}
+
+
+def _goal(file: RgcFile, settings: Settings) -> Goal:
+    code_bytes = None
+    if settings.max_bits_per_pixel is not None:
+        whole_file = int(settings.max_bits_per_pixel * file.width * file.height / 8)
+        code_bytes = whole_file - len(file.to_bytes())
+    return Goal(settings.target_ms_ssim, code_bytes, settings.iterations)
+
+
+def _encoded(file: RgcFile, encoding: Encoding) -> EncodedPhoto:
+    qualities = tuple(stored_quality(quality) for quality in encoding.ms_ssim)
+    finished = replace(file, codes=encoding.codes, ms_ssim=qualities)
+    return EncodedPhoto(finished, encoding.reached)

@@ -1,0 +1,122 @@
+"""Multi-scale structural similarity (Wang, Simoncelli and Bovik, 2003).
+
+Five scales, 11-tap Gaussian window with sigma 1.5, valid windows only, 2x2 average pooling between
+scales, mean over the channels: the figure that the published rate-distortion curves use.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW = 11
+SIGMA = 1.5
+K1, K2 = 0.01, 0.03
+_BLOCK = 64  # outputs that one row of the blur's matrix product makes; sets speed, not the result
+_BAND_VALUES = 1 << 19
+
+
+def scales_that_fit(height: int, width: int) -> int:
+    """Number of scales at which the shorter side still holds one whole window, 1 to 5.
+
+    An image smaller than the window itself counts as one scale: its window is cut to the image.
+    """
+    side, scales = min(height, width), 1
+    while scales < len(SCALE_WEIGHTS) and (side := math.ceil(side / 2)) >= WINDOW:
+        scales += 1
+    return scales
+
+
+def ms_ssim(images: Tensor, reference: Tensor, data_range: float = 255.0) -> Tensor:
+    """MS-SSIM of each image in a batch against its reference.
+
+    Args:
+        images, reference: float tensors (N, C, H, W), values from 0 to `data_range`.
+        data_range: the difference between the largest and the smallest value there can be.
+
+    Returns:
+        (N,): the mean over channels, 1 for equal images. Images too small for five scales use as
+        many as fit, with the weights renormalised to a sum of one.
+
+    Raises:
+        ValueError: shapes that differ or are not (N, C, H, W).
+    """
+    if images.shape != reference.shape or images.ndim != 4:
+        raise ValueError(
+            f"ms_ssim takes two (N, C, H, W) tensors of one shape, "
+            f"not {tuple(images.shape)} and {tuple(reference.shape)}"
+        )
+    weights = torch.tensor(SCALE_WEIGHTS[: scales_that_fit(*images.shape[-2:])])
+    weights = weights / weights.sum()
+    product = torch.ones((), device=images.device)
+    for scale, weight in enumerate(weights.tolist()):
+        last = scale == len(weights) - 1
+        with_luminance, contrast = _mean_ssim(images, reference, data_range)
+        # relu: a negative correlation has no real fractional power; pytorch-msssim does the same.
+        term = (with_luminance if last else contrast).relu()
+        product = product * term**weight
+        if not last:
+            padding = (images.shape[-2] % 2, images.shape[-1] % 2)
+            images = F.avg_pool2d(images, 2, padding=padding)
+            reference = F.avg_pool2d(reference, 2, padding=padding)
+    return product.mean(dim=1)
+
+
+def _mean_ssim(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """Means (N, C) of SSIM and of its contrast-structure term, in bands of rows that stay in the cache."""
+    taps = min(WINDOW, x.shape[2])
+    outputs = x.shape[2] - taps + 1
+    rows = max(_BAND_VALUES // (x[:, :, 0].numel()), 1)
+    bands = []
+    for top in range(0, outputs, rows):
+        band = slice(top, min(top + rows, outputs) + taps - 1)
+        luminance, contrast = _ssim_terms(x[:, :, band], y[:, :, band], data_range)
+        bands.append(torch.stack([(luminance * contrast).sum(dim=(2, 3)), contrast.sum(dim=(2, 3))]))
+    similarity, contrast = torch.stack(bands).sum(dim=0) / luminance[0, 0, 0].numel() / outputs
+    return similarity, contrast
+
+
+def _ssim_terms(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """The luminance and the contrast-structure map of SSIM, where whole windows fit."""
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    mean_x, mean_y = _blur(x), _blur(y)
+    variance_x = _blur(x * x) - mean_x * mean_x
+    variance_y = _blur(y * y) - mean_y * mean_y
+    covariance = _blur(x * y) - mean_x * mean_y
+    contrast = (2 * covariance + c2) / (variance_x + variance_y + c2)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return luminance, contrast
+
+
+def _gaussian(taps: int) -> Tensor:
+    offsets = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
+    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
+    return window / window.sum()
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Gaussian-blurs both axes, valid windows only."""
+    return _blur_rows(_blur_rows(x).transpose(2, 3)).transpose(2, 3)
+
+
+def _blur_rows(x: Tensor) -> Tensor:
+    """Blurs along the last axis, as one matrix product.
+
+    A depthwise convolution spends its time on memory. Cut into overlapping blocks, each row times
+    a banded matrix gives `_BLOCK` outputs at once, at the speed of a matrix product:
+
+        x[b*B : b*B + B + taps - 1]  @  band (B + taps - 1, B)  =  y[b*B : b*B + B]
+    """
+    taps = min(WINDOW, x.shape[-1])
+    outputs = x.shape[-1] - taps + 1
+    block = min(_BLOCK, outputs)
+    blocks = math.ceil(outputs / block)
+    x = F.pad(x, (0, blocks * block - outputs))
+    window = _gaussian(taps).to(x)
+    band = x.new_zeros(block + taps - 1, block)
+    for column in range(block):
+        band[column : column + taps, column] = window
+    rows = x.unfold(-1, block + taps - 1, block).reshape(-1, block + taps - 1)
+    return (rows @ band).view(*x.shape[:-1], -1)[..., :outputs]

@@ -1,0 +1,103 @@
+"""Random crops of photos from folders and tar files."""
+
+import io
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp"}
+_PREFETCHED_BATCHES = 4
+
+
+class PhotoSet:
+    """The photos of some folders and tar files, decoded when first asked for and then kept.
+
+    Args:
+        sources: folders (searched through) and .tar files.
+        memory: decoded bytes to keep; photos beyond it are decoded anew each time.
+
+    Raises:
+        ValueError: no photo under any of the sources.
+    """
+
+    def __init__(self, sources: list[Path], memory: int = 4 << 30) -> None:
+        self._readers: list[Callable[[], bytes]] = []
+        for source in sources:
+            self._readers += _tar_readers(source) if source.suffix == ".tar" else _folder_readers(source)
+        if not self._readers:
+            raise ValueError(f"no photos under {', '.join(map(str, sources))}")
+        self._memory = memory
+        self._decoded: dict[int, NDArray[np.uint8]] = {}
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """Pixels (H, W, 3) of one photo, upright."""
+        if index in self._decoded:
+            return self._decoded[index]
+        with Image.open(io.BytesIO(self._readers[index]())) as photo:
+            pixels = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+        self._memory -= pixels.nbytes
+        if self._memory > 0:
+            self._decoded[index] = pixels
+        return pixels
+
+
+def _folder_readers(folder: Path) -> list[Callable[[], bytes]]:
+    return [path.read_bytes for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES]
+
+
+def _tar_readers(path: Path) -> list[Callable[[], bytes]]:
+    with tarfile.open(path) as archive:
+        members = [m for m in archive if m.isfile() and Path(m.name).suffix.lower() in _SUFFIXES]
+
+    def reader(start: int, size: int) -> Callable[[], bytes]:
+        def read() -> bytes:
+            with path.open("rb") as file:
+                file.seek(start)
+                return file.read(size)
+
+        return read
+
+    return [reader(member.offset_data, member.size) for member in members]
+
+
+def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
+    """Endless batches (batch, 3, size, size) of float32 in 0 to 1: random place, mirrored or not.
+
+    Photos smaller than a crop are passed over. Batches are made ahead, in threads.
+    """
+    random = np.random.default_rng(seed)
+    lock = threading.Lock()
+
+    def crop() -> NDArray[np.uint8]:
+        while True:
+            with lock:
+                index = int(random.integers(len(photos)))
+                place = random.random(2)
+                mirrored = random.random() < 0.5
+            pixels = photos[index]
+            room = np.array(pixels.shape[:2]) - size
+            if room.min() < 0:
+                continue
+            top, left = (place * (room + 1)).astype(int)
+            cut = pixels[top : top + size, left : left + size]
+            return cut[:, ::-1] if mirrored else cut
+
+    def make_batch() -> NDArray[np.uint8]:
+        return np.stack([crop() for _ in range(batch)])
+
+    with ThreadPoolExecutor(2) as threads:
+        ahead = [threads.submit(make_batch) for _ in range(_PREFETCHED_BATCHES)]
+        while True:
+            yield torch.from_numpy(ahead.pop(0).result()).permute(0, 3, 1, 2) / 255
+            ahead.append(threads.submit(make_batch))

@@ -1,0 +1,44 @@
+"""Weights as safetensors: one file alone restores its model."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from model.network import CodecConfig, ResidualGRUCodec
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "rgc.safetensors"
+
+
+def save_weights(model: ResidualGRUCodec, path: Path, training: str = "") -> None:
+    """Writes the model in half precision. `training` says how it was trained, for the record."""
+    tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, path, {"config": json.dumps(asdict(model.config)), "training": training})
+
+
+def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
+    """The model of a weights file, in float32, for inference.
+
+    Raises:
+        ValueError: the file is not one that `save_weights` wrote.
+    """
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        if "config" not in metadata:
+            raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+    model = ResidualGRUCodec(CodecConfig(**json.loads(metadata["config"])))
+    model.load_state_dict(tensors)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False)
+
+
+@lru_cache
+def model_id(path: Path = DEFAULT_WEIGHTS) -> str:
+    """Names a model by its weights: "rgc-" and 12 hexadecimal digits of the file's SHA-256."""
+    return "rgc-" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,309 @@
+"""The command line `rgc`."""
+
+import json
+import logging
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from apache_beam.options.pipeline_options import PipelineOptions
+from rich.console import Console
+
+from model.codec import Codec
+from model.container import RgcError, RgcFile, read_rgc
+from model.files import TargetOutOfReachError, choose_device, encode_photo, to_image
+from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
+from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
+from model.weights import model_id
+from pipeline.audit import ManifestError, audit, print_audit, print_totals
+from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
+from pipeline.decompress import DecompressJob, run_decompress
+from pipeline.follow import Follower
+from pipeline.runner import is_local
+from pipeline.train import DEFAULT_CONFIG, run_training
+from transforms.find import find_files
+from transforms.manifest import Run, manifest_folder
+from transforms.restore import image_bytes
+from transforms.storage import join, read_bytes, write_bytes
+
+app = typer.Typer(
+    help="Recompress photo archives with the Residual GRU codec.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_BEAM = {"allow_extra_args": True, "ignore_unknown_options": True}
+_out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+_err = Console(stderr=True, soft_wrap=True)
+
+
+class ImageFormat(StrEnum):
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+
+class Device(StrEnum):
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+TargetMsSsim = Annotated[
+    float | None,
+    typer.Option(help=f"Stop where MS-SSIM reaches this. [default: {DEFAULT_TARGET_MS_SSIM}]"),
+]
+MaxBpp = Annotated[float | None, typer.Option(help="As good as fits into so many bits per pixel.")]
+EncodeIterations = Annotated[int | None, typer.Option(help="So many iterations of the codec.")]
+DecodeIterations = Annotated[int | None, typer.Option(min=1, help="Decode only so many iterations.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
+
+
+@app.command(context_settings=_BEAM)
+def compress(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, file, glob or gs:// prefix.")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or gs:// prefix.")],
+    target_ms_ssim: TargetMsSsim = None,
+    max_bpp: MaxBpp = None,
+    iterations: EncodeIterations = None,
+    device: DeviceOption = Device.AUTO,
+    max_batch_pixels: Annotated[
+        int, typer.Option(min=1, help="Photos are encoded together up to so many pixels.")
+    ] = DEFAULT_BATCH_PIXELS,
+) -> None:
+    """Recompress photos to .rgc files with a Parquet manifest. Beam's own options may follow."""
+    options = _beam_options(context.args)
+    settings = _settings(target_ms_ssim, max_bpp, iterations)
+    _check_run(source, device, options)
+    now = datetime.now(UTC)
+    run = Run(f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
+    with Follower(_err, "compress") as follower:
+        progress = follower.path if is_local(options) else None
+        run_compress(CompressJob(source, output, settings, run, device, max_batch_pixels, progress), options)
+    folder = join(manifest_folder(output), f"run={run.run_id}")
+    report = audit(folder)
+    print_totals(report, _out)
+    if is_local(options) and follower.tally.resumed:
+        new = report.totals["photos"] - follower.tally.resumed
+        _out.print(f"{follower.tally.resumed} of them were finished in an earlier run, {new} in this one")
+    _out.print(f"manifest: {folder}", highlight=False)
+    for row in report.failed:
+        _err.print(f"failed: {row['source_uri']}: {row['reason']}", highlight=False, markup=False)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+@app.command(context_settings=_BEAM)
+def decompress(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="INPUT", help=".rgc files: folder, file, glob, gs://.")],
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or gs:// prefix.")],
+    image_format: Annotated[ImageFormat, typer.Option("--format", help="Of the images.")] = ImageFormat.PNG,
+    iterations: DecodeIterations = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Decode .rgc files to images. Beam's own options may follow."""
+    options = _beam_options(context.args)
+    _check_run(source, device, options)
+    with Follower(_err, "decompress") as follower:
+        progress = follower.path if is_local(options) else None
+        run_decompress(DecompressJob(source, output, image_format, iterations, device, progress), options)
+    tally = follower.tally
+    if is_local(options):
+        decoded = tally.finished - len(tally.failures)
+        _out.print(f"{tally.finished} .rgc files: {decoded} decoded, {len(tally.failures)} failed")
+    for tick in tally.failures:
+        _err.print(f"failed: {tick.reason}", highlight=False, markup=False)
+    raise typer.Exit(1 if tally.failures else 0)
+
+
+@app.command()
+def encode(
+    photo: Annotated[str, typer.Argument(metavar="PHOTO")],
+    rgc: Annotated[str, typer.Argument(metavar="RGC")],
+    target_ms_ssim: TargetMsSsim = None,
+    max_bpp: MaxBpp = None,
+    iterations: EncodeIterations = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Encode one photo, without Beam."""
+    settings = _settings(target_ms_ssim, max_bpp, iterations)
+    codec = Codec.load(_device(device))
+    try:
+        check_name(photo)
+        file = encode_photo(codec, read_photo(read_bytes(photo)), settings)
+        write_bytes(rgc, file.to_bytes())
+    except (NotAPhotoError, UnreadablePhotoError, TargetOutOfReachError, OSError) as error:
+        _fail(f"{photo}: {error}")
+    size = len(file.to_bytes())
+    rate = size * 8 / (file.width * file.height)
+    _out.print(f"{rgc}: {size} bytes, {rate:.3f} bits per pixel, MS-SSIM {file.ms_ssim[-1]:.4f}")
+
+
+@app.command()
+def decode(
+    rgc: Annotated[str, typer.Argument(metavar="RGC")],
+    photo: Annotated[str, typer.Argument(metavar="PHOTO")],
+    image_format: Annotated[
+        ImageFormat | None, typer.Option("--format", help="[default: by PHOTO's suffix]")
+    ] = None,
+    iterations: DecodeIterations = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Decode one .rgc file, without Beam."""
+    image_format = image_format or _format_of(photo)
+    codec = Codec.load(_device(device))
+    try:
+        file = read_rgc(read_bytes(rgc), rgc)
+        image = to_image(codec, file if iterations is None else file.first_iterations(iterations))
+        write_bytes(photo, image_bytes(image, image_format))
+    except (RgcError, OSError, ValueError) as error:
+        _fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
+
+
+@app.command()
+def info(
+    rgc: Annotated[str, typer.Argument(metavar="RGC")],
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Say what a .rgc file holds, without decoding it."""
+    try:
+        content = _info(read_rgc(read_bytes(rgc), rgc))
+    except (RgcError, OSError) as error:
+        _fail(str(error))
+    if as_json:
+        print(json.dumps(content))
+        return
+    for key, value in content.items():
+        if key != "iterations":
+            _out.print(f"{key}: {value}", highlight=False, markup=False)
+    for number, iteration in enumerate(content["iterations"], start=1):
+        rate = iteration["bytes"] * 8 / (content["width"] * content["height"])
+        quality = f"MS-SSIM {iteration['ms_ssim']:.4f}"
+        _out.print(f"iteration {number}: {iteration['bytes']} bytes, {rate:.3f} bits per pixel, {quality}")
+
+
+@app.command("audit")
+def audit_command(
+    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="A manifest's or a run's folder.")],
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Sum up what manifests say: totals, by folder and format, best and worst."""
+    try:
+        report = audit(manifest)
+    except ManifestError as error:
+        _fail(str(error))
+    if as_json:
+        print(json.dumps(asdict(report)))
+    else:
+        print_audit(report, _out)
+
+
+@app.command()
+def train(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS", help="Folders and .tar files.", exists=True)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the log and the weights.")],
+    config: Annotated[Path, typer.Option(help="TOML file, see model/training.py.")] = DEFAULT_CONFIG,
+    evaluate_on: Annotated[Path | None, typer.Option(exists=True, help="Held-out photos.")] = None,
+    start_from: Annotated[Path | None, typer.Option(exists=True, help="Weights to start from.")] = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Train a model, or go on from the checkpoint in --out."""
+    try:
+        run_training(photos, out, config, evaluate_on, start_from, _device(device), _out)
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _info(file: RgcFile) -> dict[str, Any]:
+    lengths = file.prefix_bytes()
+    metadata = {name: len(getattr(file, name)) for name in ("exif", "icc_profile", "xmp", "alpha")}
+    return {
+        "width": file.width,
+        "height": file.height,
+        "colour": "grey" if file.grey else "RGB",
+        "model": file.model_id,
+        "complete": len(file.codes) == len(file.ms_ssim),
+        **{f"{name}_bytes": size for name, size in metadata.items()},
+        "source": file.source,
+        "iterations": [
+            {"bytes": length, "ms_ssim": quality}
+            for length, quality in zip(lengths, file.ms_ssim, strict=False)
+        ],
+    }
+
+
+def _settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
+    given = {"--target-ms-ssim": target_ms_ssim, "--max-bpp": max_bpp, "--iterations": iterations}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise typer.BadParameter(f"{' and '.join(names)} exclude each other")
+    try:
+        return Settings.from_options(target_ms_ssim, max_bpp, iterations)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=names[0]) from error
+
+
+def _device(device: Device) -> str:
+    try:
+        return choose_device(device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from error
+
+
+def _format_of(photo: str) -> ImageFormat:
+    suffix = Path(photo).suffix.lower().removeprefix(".").replace("jpg", "jpeg")
+    if suffix not in list(ImageFormat):
+        known = ", ".join(ImageFormat)
+        raise typer.BadParameter(f"{photo} ends in none of {known}; say which", param_hint="--format")
+    return ImageFormat(suffix)
+
+
+def _beam_options(arguments: list[str]) -> PipelineOptions:
+    """Beam's options from what the command itself does not know.
+
+    Raises:
+        typer.BadParameter: naming what Beam does not know either.
+    """
+    options = PipelineOptions(arguments)
+    known = options.get_all_options()
+    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
+    stray = [argument for argument in arguments[:1] if not argument.startswith("-")]
+    if unknown or stray:
+        names = ", ".join([*(f"--{name}" for name in sorted(unknown)), *stray])
+        raise typer.BadParameter(f"neither rgc nor Beam knows {names}")
+    return options
+
+
+def _check_run(source: str, device: Device, options: PipelineOptions) -> None:
+    """Finds out before the run what would make all of it fail."""
+    if is_local(options):
+        _device(device)
+    try:
+        next(find_files(source), None)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="INPUT") from error
+
+
+def _fail(message: str) -> Any:
+    _err.print(message, highlight=False, markup=False)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    # Beam's own warnings are about Beam; ours say what becomes of photos.
+    logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    for package in ("model", "transforms", "pipeline"):
+        logging.getLogger(package).setLevel(logging.WARNING)
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""The decompress pipeline: .rgc files to photos."""
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+from apache_beam.ml.inference.base import RunInference
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.compress import DEFAULT_BATCH_PIXELS
+from pipeline.runner import local_runner, torch_threads
+from transforms.find import find_files
+from transforms.progress import Tick, report, report_found
+from transforms.restore import DecodeHandler, RestoredFile, load_rgc, write_image
+
+
+@dataclass(frozen=True)
+class DecompressJob:
+    """One run: from where to where, as what, and how many iterations of each file (None: all)."""
+
+    source: str
+    output: str
+    image_format: str
+    iterations: int | None
+    device: str = "auto"
+    progress_path: str | None = None
+
+
+def run_decompress(job: DecompressJob, options: PipelineOptions) -> None:
+    """Runs the pipeline to its end."""
+    handler = DecodeHandler(job.device, DEFAULT_BATCH_PIXELS, torch_threads(options))
+    with beam.Pipeline(runner=local_runner(options), options=options) as pipeline:
+        (
+            pipeline
+            | beam.Create([job.source])
+            | "Find" >> beam.FlatMap(find_files, ".rgc")
+            | "ReportFound" >> beam.Map(report_found, job.progress_path)
+            | beam.Reshuffle()
+            | "Load" >> beam.Map(load_rgc, job.iterations)
+            | "Decode" >> RunInference(handler)
+            | "Write" >> beam.Map(write_image, job.output, job.image_format)
+            | "Report" >> beam.Map(_report_restored, job.progress_path)
+        )
+
+
+def _report_restored(restored: RestoredFile, path: str | None) -> None:
+    status = "failed" if restored.uri is None else "decoded"
+    tick = Tick(restored.photo.uri, status, restored.photo.size, restored.pixels, reason=restored.error)
+    report(tick, path)

@@ -1,0 +1,103 @@
+"""Follows the workers' progress file: a bar on a terminal, a line now and then in a log."""
+
+import json
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from transforms.progress import Tick
+
+SECONDS_BETWEEN_LINES = 30.0
+_POLL_SECONDS = 0.5
+
+
+@dataclass
+class Tally:
+    """What has been counted so far."""
+
+    found: int = 0
+    found_bytes: int = 0
+    finished: int = 0
+    finished_bytes: int = 0
+    resumed: int = 0
+    new_pixels: int = 0
+    saved_bytes: int = 0
+    started: float = field(default_factory=time.monotonic)
+    failures: list[Tick] = field(default_factory=list)
+
+    def count(self, tick: Tick) -> None:
+        if tick.status == "found":
+            self.found += 1
+            self.found_bytes += tick.source_bytes
+            return
+        self.finished += 1
+        self.finished_bytes += tick.source_bytes
+        self.saved_bytes += tick.saved_bytes
+        self.resumed += tick.resumed
+        self.new_pixels += 0 if tick.resumed else tick.pixels
+        if tick.status == "failed":
+            self.failures.append(tick)
+
+    def text(self) -> str:
+        speed = self.new_pixels / 1e6 / max(time.monotonic() - self.started, 1e-3)
+        saved = f"-{decimal(-self.saved_bytes)}" if self.saved_bytes < 0 else decimal(self.saved_bytes)
+        return f"{self.finished}/{self.found} photos, {speed:.2f} MP/s, {saved} saved"
+
+
+class Follower:
+    """Within its context, workers that append ticks to `path` are followed on `console`."""
+
+    def __init__(self, console: Console, verb: str) -> None:
+        self.tally = Tally()
+        self._console = console
+        self._verb = verb
+        self._folder = tempfile.TemporaryDirectory(prefix="rgc-progress-")
+        self.path = str(Path(self._folder.name) / "ticks.jsonl")
+        Path(self.path).touch()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._folder.cleanup()
+
+    def _follow(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        with (
+            open(self.path, encoding="utf-8") as file,
+            Progress(*columns, console=self._console, disable=not self._console.is_terminal) as bar,
+        ):
+            task = bar.add_task(self._verb, total=None)
+            while True:
+                stopping = self._stop.is_set()  # read before the file, so that the last lines count
+                for line in file:
+                    self.tally.count(Tick(**json.loads(line)))
+                # Bytes tell how far it is; their number of pixels is only known once they are read.
+                bar.update(
+                    task,
+                    description=f"{self._verb} {self.tally.text()}",
+                    completed=self.tally.finished_bytes,
+                    total=self.tally.found_bytes or None,
+                )
+                if stopping:
+                    return
+                if not self._console.is_terminal and time.monotonic() >= next_line:
+                    self._console.print(f"{self._verb} {self.tally.text()}")
+                    next_line += SECONDS_BETWEEN_LINES
+                self._stop.wait(_POLL_SECONDS)

@@ -1,0 +1,102 @@
+"""Megapixels per second of the bare codec and of the whole pipeline, on the same photos in one run.
+
+    python -m tests.benchmarks.throughput [--photos 6] [--width 2000] [--height 1500] [--device cpu]
+
+Prints the machine's convolution throughput, what share of it the bare codec reaches, and what share of the
+bare codec's speed the pipeline reaches.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from apache_beam.options.pipeline_options import PipelineOptions
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from model.codec import Codec, Goal
+from model.files import choose_device
+from model.photo import read_photo
+from model.settings import Settings
+from model.weights import model_id
+from pipeline.compress import CompressJob, run_compress
+from tests.benchmarks.photos import make_photos
+from transforms.manifest import Run
+
+
+def convolution_flops(codec: Codec) -> float:
+    """Operations per second of the 3x3 convolution that the codec spends most of its time in."""
+    channels = codec.model.config.eighth_channels
+    options = {"device": codec.device, "dtype": codec.dtype}
+    x = torch.randn(1, channels, 128, 128, **options).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(3 * channels, channels, 3, 3, **options).contiguous(
+        memory_format=torch.channels_last
+    )
+    operations = 2 * 9 * channels * 3 * channels * 128 * 128
+    fastest = float("inf")
+    for _ in range(30):
+        started = time.perf_counter()
+        F.conv2d(x, kernel, padding=1).sum().item()
+        fastest = min(fastest, time.perf_counter() - started)
+    return operations / fastest
+
+
+@torch.inference_mode()
+def operations_per_pixel(codec: Codec) -> float:
+    """Operations (twice the multiply-accumulates) of one iteration, encoder and decoder, for each pixel."""
+    images = torch.rand(1, 3, 256, 256, device=codec.device)
+    reconstruction = codec.model.first_reconstruction(images)
+    states = codec.model.encoder_state(), codec.model.decoder_state()
+    for iteration in range(2):  # the first has no hidden state to convolve
+        with FlopCounterMode(display=False) as counter:
+            logits, encoder = codec.model.encode_iteration(images, reconstruction, states[0], iteration)
+            bits = torch.where(logits >= 0, 1.0, -1.0).to(codec.dtype)
+            reconstruction, decoder = codec.model.decode_iteration(bits, reconstruction, states[1], iteration)
+        states = encoder, decoder
+    return counter.get_total_flops() / images[:, 0].numel()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--photos", type=int, default=6)
+    parser.add_argument("--width", type=int, default=2000)
+    parser.add_argument("--height", type=int, default=1500)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+
+    device = choose_device(arguments.device)
+    codec = Codec.load(device)
+    peak, cost = convolution_flops(codec), operations_per_pixel(codec)
+    print(f"{device}, {codec.dtype}, {torch.get_num_threads()} threads")
+    print(f"3x3 convolution: {peak / 1e9:.0f} GFLOP/s; codec: {cost / 2e3:.1f} kMAC a pixel and iteration")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "photos"
+        paths = list(make_photos(folder, arguments.photos, arguments.width, arguments.height))
+        photos = [read_photo(path.read_bytes()).pixels for path in paths]
+        megapixels = sum(pixels.shape[0] * pixels.shape[1] for pixels in photos) / 1e6
+        goal = Goal(iterations=arguments.iterations)
+        codec.encode(photos[:1], [goal], [False])  # warm up
+
+        started = time.perf_counter()
+        for pixels in photos:
+            codec.encode([pixels], [goal], [False])
+        bare = megapixels / (time.perf_counter() - started)
+
+        settings = Settings(iterations=arguments.iterations)
+        run = Run("benchmark", model_id(), settings.to_json())
+        job = CompressJob(str(folder), str(Path(temporary) / "out"), settings, run, device)
+        started = time.perf_counter()
+        run_compress(job, PipelineOptions([]))
+        whole = megapixels / (time.perf_counter() - started)
+
+    share = f"{bare * 1e6 * arguments.iterations * cost / peak:.0%} of the convolution's speed"
+    print(f"bare codec: {bare:.3f} MP/s over {arguments.iterations} iterations, {share}")
+    print(f"pipeline:   {whole:.3f} MP/s, {whole / bare:.0%} of the bare codec's (its start included)")
+
+
+if __name__ == "__main__":
+    main()

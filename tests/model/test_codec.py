@@ -1,0 +1,181 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.codec import Codec, Goal
+from model.container import ITERATION_OVERHEAD, RgcError, read_rgc
+from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
+from model.ms_ssim import ms_ssim
+from model.photo import decode_image
+from model.settings import Settings
+
+
+def quality(first: Image.Image, second: Image.Image) -> float:
+    tensors = [
+        torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)[None].float()
+        for image in (first, second)
+    ]
+    return ms_ssim(*tensors).item()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (17, 3), (64, 64), (97, 129)])
+def test_any_size_decodes_to_the_quality_that_the_file_claims(
+    tiny_codec: Codec, astronaut: Image.Image, size: tuple[int, int]
+) -> None:
+    photo = astronaut.resize(size)
+    file = read_rgc(encode_photo(tiny_codec, decode_image(photo), Settings(iterations=3)).to_bytes())
+    decoded = to_image(tiny_codec, file)
+    assert decoded.size == size and decoded.mode == "RGB"
+    assert quality(decoded, photo) == pytest.approx(file.ms_ssim[-1], abs=2e-5)
+
+
+def test_grey_decodes_to_one_channel(tiny_codec: Codec, astronaut: Image.Image) -> None:
+    photo = astronaut.convert("L").resize((64, 48))
+    file = encode_photo(tiny_codec, decode_image(photo), Settings(iterations=2))
+    decoded = to_image(tiny_codec, file)
+    assert decoded.mode == "L"
+    assert quality(decoded, photo) == pytest.approx(file.ms_ssim[-1], abs=2e-5)
+
+
+def test_alpha_survives(tiny_codec: Codec, astronaut: Image.Image) -> None:
+    photo = astronaut.resize((64, 48)).convert("RGBA")
+    photo.putalpha(Image.linear_gradient("L").resize((64, 48)))
+    decoded = to_image(tiny_codec, encode_photo(tiny_codec, decode_image(photo), Settings(iterations=1)))
+    assert decoded.mode == "RGBA"
+    assert np.array_equal(np.array(decoded.getchannel("A")), np.array(photo.getchannel("A")))
+
+
+def test_cut_off_files_decode_to_what_fewer_iterations_give(
+    tiny_codec: Codec, astronaut: Image.Image
+) -> None:
+    photo = decode_image(astronaut.resize((80, 64)))
+    file = encode_photo(tiny_codec, photo, Settings(iterations=3))
+    data = file.to_bytes()
+    for iterations, length in enumerate(file.prefix_bytes(), start=1):
+        cut = tiny_codec.decode(read_rgc(data[:length]))
+        assert np.array_equal(cut, tiny_codec.decode(file.first_iterations(iterations)))
+
+
+def test_photos_of_a_batch_meet_their_own_goals(tiny_codec: Codec, astronaut_pixels: NDArray) -> None:
+    photos = [astronaut_pixels[:64, :80], astronaut_pixels[100:161, 100:179], astronaut_pixels[200:264, :80]]
+    everything = tiny_codec.encode(photos, [Goal()] * 3, [False] * 3)
+    assert [len(encoding.codes) for encoding in everything] == [3, 3, 3]
+    second = everything[1].ms_ssim[0] - 1e-6
+    goals = [Goal(iterations=2), Goal(ms_ssim=second), Goal(ms_ssim=0.99999)]
+    mixed = tiny_codec.encode(photos, goals, [False] * 3)
+    assert [len(encoding.codes) for encoding in mixed] == [2, 1, 3]
+    assert [encoding.reached for encoding in mixed] == [True, True, False]
+    for alone, together in zip(everything, mixed, strict=True):
+        assert alone.codes[: len(together.codes)] == together.codes
+
+
+def test_a_limit_on_bytes_holds(tiny_codec: Codec, astronaut_pixels: NDArray) -> None:
+    photo = astronaut_pixels[:64, :64]
+    (full,) = tiny_codec.encode([photo], [Goal()], [False])
+    chunks = [len(stream) + ITERATION_OVERHEAD for stream in full.codes]
+    for limit, expected in ((sum(chunks), 3), (sum(chunks) - 1, 2), (chunks[0], 1), (chunks[0] - 1, 0)):
+        (encoding,) = tiny_codec.encode([photo], [Goal(code_bytes=limit)], [False])
+        assert (len(encoding.codes), encoding.reached) == (expected, expected > 0)
+
+
+def test_max_bits_per_pixel_counts_the_whole_file(shipped_codec: Codec, astronaut: Image.Image) -> None:
+    photo = decode_image(astronaut.resize((192, 128)))
+    photo = replace(photo, icc_profile=b"", xmp=b"x" * 500)
+    file = encode_photo(shipped_codec, photo, Settings(max_bits_per_pixel=1.2))
+    rates = [length * 8 / (192 * 128) for length in file.prefix_bytes()]
+    assert rates[-1] <= 1.2
+    with pytest.raises(TargetOutOfReachError, match=r"more than 0\.1 bits per pixel"):
+        encode_photo(shipped_codec, photo, Settings(max_bits_per_pixel=0.1))
+
+
+def test_a_target_out_of_reach_names_the_best(tiny_codec: Codec, astronaut: Image.Image) -> None:
+    with pytest.raises(TargetOutOfReachError, match=r"MS-SSIM 0\.9999 is out of reach: 0\.\d+ after 3"):
+        photo = decode_image(astronaut.resize((64, 64)))
+        encode_photo(tiny_codec, photo, Settings(target_ms_ssim=0.9999))
+
+
+def test_shipped_model_gets_better_with_each_iteration(shipped_codec: Codec, astronaut: Image.Image) -> None:
+    photo = decode_image(astronaut.crop((100, 0, 356, 256)))
+    file = encode_photo(shipped_codec, photo, Settings(iterations=shipped_codec.iterations))
+    assert all(earlier < later for earlier, later in pairwise(file.ms_ssim))
+    assert file.ms_ssim[-1] > 0.97
+
+
+def test_refuses_files_it_cannot_decode(tiny_codec: Codec, astronaut: Image.Image) -> None:
+    photo = decode_image(astronaut.resize((32, 32)))
+    file = encode_photo(tiny_codec, photo, Settings(iterations=1))
+    for broken, message in (
+        (replace(file, model_id="rgc-ffffffffffff"), "encoded with model rgc-ffffffffffff; this is rgc-01"),
+        (file.first_iterations(0), "nothing to decode"),
+        (replace(file, codes=file.codes * 4), "4 iterations; model rgc-0123456789ab has 3"),
+        (replace(file, codes=(b"xyz",)), "iteration 1: a stream of 3 bytes"),
+    ):
+        with pytest.raises(RgcError, match=message):
+            tiny_codec.decode(broken)
+
+
+def test_batches_need_one_size(tiny_codec: Codec, astronaut_pixels: NDArray) -> None:
+    photos = [astronaut_pixels[:64, :64], astronaut_pixels[:64, :65]]
+    with pytest.raises(ValueError, match=r"\(64, 64\), \(64, 80\)"):
+        tiny_codec.encode(photos, [Goal()] * 2, [False] * 2)
+
+
+def test_tiles_do_not_show(shipped_codec: Codec, astronaut: Image.Image) -> None:
+    """Neither in the streams nor in the errors of the decoded pixels beside the tiles' borders."""
+    photo = decode_image(astronaut)
+    (whole,) = encode_photos(shipped_codec, [photo], [Settings(iterations=2)])
+    (tiled,) = encode_photos(shipped_codec, [photo], [Settings(iterations=2)], tile=128)
+    sizes = [sum(map(len, encoded.file.codes)) for encoded in (whole, tiled)]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.002)
+    decoded = shipped_codec.decode(tiled.file, tile=128).astype(int)
+    error = np.abs(decoded - photo.pixels).mean(axis=2)
+    seamless = np.abs(shipped_codec.decode(whole.file).astype(int) - photo.pixels).mean(axis=2)
+    distance = np.minimum(np.arange(512) % 128, 127 - np.arange(512) % 128)
+    near = (distance[:, None] < 8) | (distance[None, :] < 8)
+    assert error[near].mean() / seamless[near].mean() == pytest.approx(1, abs=0.02)
+    assert error[~near].mean() / seamless[~near].mean() == pytest.approx(1, abs=0.02)
+
+
+_DECODE = """
+import sys, numpy, torch
+from model.codec import Codec
+from model.container import read_rgc
+from model import entropy
+torch.set_num_threads(int(sys.argv[2]))
+entropy._POSITIONS_AT_ONCE = int(sys.argv[3])
+codec = Codec.load(dtype=getattr(torch, sys.argv[4]))
+file = read_rgc(open(sys.argv[1], "rb").read())
+codes = torch.empty(1, 0, -(-file.height // 16) * 2, -(-file.width // 16) * 2, dtype=torch.int8)
+for i, stream in enumerate(file.codes):
+    bits = entropy.decode_iteration(codec.model.context, codes, i, stream)
+    codes = torch.cat([codes, bits], dim=1)
+sys.stdout.buffer.write(codes.numpy().tobytes())
+"""
+
+
+def test_bits_decode_alike_with_other_threads_batches_and_processes(
+    shipped_codec: Codec, astronaut: Image.Image, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.rgc"
+    photo = decode_image(astronaut.resize((250, 200)))
+    path.write_bytes(encode_photo(shipped_codec, photo, Settings(iterations=4)).to_bytes())
+    ways = [("1", "131072", "float32"), ("2", "131072", "bfloat16"), ("2", "300", "float32")]
+    decoded = {
+        subprocess.run(
+            [sys.executable, "-c", _DECODE, str(path), *way],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        ).stdout
+        for way in ways
+    }
+    assert len(decoded) == 1 and len(decoded.pop()) == 4 * 16 * 26 * 32

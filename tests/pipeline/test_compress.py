@@ -1,0 +1,265 @@
+"""The whole way on real photos, with the shipped model, through the command line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import ExifTags, Image
+from typer.testing import CliRunner, Result
+
+from pipeline.cli import app
+
+FAST = ["--iterations", "1"]
+
+
+def rgc(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def rows(output: Path, run: int = -1) -> dict[str, dict[str, Any]]:
+    """The rows of one run by file name, in the order of the runs."""
+    folder = sorted((output / "manifest").iterdir())[run]
+    found = [row for file in folder.glob("*.parquet") for row in pq.ParquetFile(file).read().to_pylist()]
+    by_name = {Path(row["source_uri"]).name: row for row in found}
+    assert len(by_name) == len(found)
+    return by_name
+
+
+def test_every_input_ends_in_one_row(photo_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    result = rgc("compress", photo_folder, output, *FAST)
+    assert result.exit_code == 1  # one photo is broken
+    assert "4 photos: 2 encoded, 1 kept, 1 failed" in result.output
+    assert "broken.jpg: OSError: image file is truncated" in result.output
+    found = rows(output)
+    assert {name: row["status"] for name, row in found.items()} == {
+        "a.jpg": "encoded",
+        "b.png": "encoded",
+        "broken.jpg": "failed",
+        "notes.txt": "kept",
+    }
+    for name, path in (("a.jpg", "a.jpg.rgc"), ("b.png", "trip/b.png.rgc")):
+        row, written = found[name], output / "codes" / path
+        assert row["rgc_uri"] == str(written)
+        assert row["rgc_bytes"] == written.stat().st_size
+        assert row["saved_bytes"] == row["source_bytes"] - row["rgc_bytes"]
+        assert (row["width"], row["height"], row["iterations"]) == (160, 96, 1)
+        assert 0.5 < row["ms_ssim"] < 1 and row["encode_seconds"] > 0
+    assert not list(output.rglob("*.partial"))
+
+
+def test_a_second_run_encodes_nothing_and_its_manifest_is_as_complete(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    rgc("compress", photo_folder, output, *FAST)
+    written = {path: path.stat().st_mtime_ns for path in (output / "codes").rglob("*.rgc")}
+    result = rgc("compress", photo_folder, output, *FAST)
+    assert (
+        "3 of them were finished in an earlier run, 1 in this one" in result.output
+    )  # the broken one is tried
+    assert written == {path: path.stat().st_mtime_ns for path in (output / "codes").rglob("*.rgc")}
+    first, second = rows(output, 0), rows(output, 1)
+    for name in first:
+        first[name].pop("run_id"), second[name].pop("run_id")
+        if first[name]["status"] == "failed":
+            first[name].pop("finished_at"), second[name].pop("finished_at")
+    assert first == second
+
+
+def test_rows_are_rebuilt_from_the_files_alone(photo_folder: Path, tmp_path: Path) -> None:
+    """As after a run that was killed before it wrote its manifest."""
+    output = tmp_path / "out"
+    rgc("compress", photo_folder, output, *FAST)
+    first = rows(output)
+    for file in (output / "manifest").rglob("*.parquet"):
+        file.unlink()
+    rgc("compress", photo_folder, output, *FAST)
+    second = rows(output)
+    for name in ("a.jpg", "b.png"):
+        for column in ("run_id", "finished_at", "encode_seconds"):
+            first[name].pop(column), second[name].pop(column)
+        assert first[name] == second[name]
+
+
+def test_changed_sources_settings_and_damaged_outputs_are_encoded_again(
+    photo_folder: Path, tmp_path: Path, astronaut: Image.Image
+) -> None:
+    output = tmp_path / "out"
+    rgc("compress", photo_folder, output, *FAST)
+    astronaut.resize((160, 96)).rotate(180).save(photo_folder / "a.jpg", quality=95)
+    result = rgc("compress", photo_folder, output, *FAST)
+    assert "2 of them were finished" in result.output  # b.png and notes.txt
+    result = rgc("compress", photo_folder, output, "--iterations", "2")
+    assert "finished in an earlier run" not in result.output
+    assert rows(output)["a.jpg"]["iterations"] == 2
+    damaged = output / "codes" / "a.jpg.rgc"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    result = rgc("compress", photo_folder, output, "--iterations", "2")
+    assert "2 of them were finished" in result.output
+    assert rows(output)["a.jpg"]["rgc_bytes"] == damaged.stat().st_size
+
+
+def test_a_target_out_of_reach_keeps_the_original_and_is_not_tried_again(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.9999")
+    row = rows(output)["a.jpg"]
+    assert row["status"] == "kept" and "0.9999 is out of reach" in row["reason"]
+    assert not list(output.rglob("*.rgc"))
+    result = rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.9999")
+    assert "1 of them were finished in an earlier run, 0 in this one" in result.output
+
+
+def test_output_below_the_input_is_not_an_input(photo_folder: Path) -> None:
+    output = photo_folder / "out"
+    for _ in range(2):
+        result = rgc("compress", photo_folder, output, *FAST)
+        assert "4 photos" in result.output
+
+
+def test_originals_are_not_touched(photo_folder: Path, tmp_path: Path) -> None:
+    def state() -> dict[Path, tuple[bytes, int]]:
+        files = [path for path in photo_folder.rglob("*") if path.is_file()]
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+    before = state()
+    rgc("compress", photo_folder, tmp_path / "out", *FAST)
+    assert state() == before
+
+
+def test_there_and_back(photo_folder: Path, tmp_path: Path) -> None:
+    rgc("compress", photo_folder, tmp_path / "out", *FAST)
+    result = rgc("decompress", tmp_path / "out" / "codes", tmp_path / "images", "--format", "jpeg")
+    assert result.exit_code == 0 and "2 decoded, 0 failed" in result.output
+    with Image.open(tmp_path / "images" / "trip" / "b.png.jpg") as image:
+        assert image.size == (160, 96)
+    assert (tmp_path / "images" / "a.jpg").exists()
+
+
+def test_decompress_names_what_it_cannot_decode(photo_folder: Path, tmp_path: Path) -> None:
+    rgc("compress", photo_folder, tmp_path / "out", *FAST)
+    damaged = tmp_path / "out" / "codes" / "a.jpg.rgc"
+    data = bytearray(damaged.read_bytes())
+    data[-20] ^= 1
+    damaged.write_bytes(data)
+    result = rgc("decompress", tmp_path / "out" / "codes", tmp_path / "images")
+    assert result.exit_code == 1 and "1 decoded, 1 failed" in result.output
+    assert str(damaged) in result.output and "damaged" in result.output
+
+
+def test_audit_sums_up_the_manifest(photo_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    for iterations in ("1", "2"):  # the latest row of each photo counts
+        rgc("compress", photo_folder, output, "--iterations", iterations)
+    report = json.loads(rgc("audit", output, "--json").output)
+    found = rows(output)
+    totals = report["totals"]
+    assert totals["photos"] == 4 and totals["encoded"] == 2
+    assert totals["saved_bytes"] == sum(row["saved_bytes"] for row in found.values())
+    assert totals["source_bytes"] == sum(row["source_bytes"] for row in found.values())
+    sizes = sum(path.stat().st_size for path in (output / "codes").rglob("*.rgc"))
+    kept = sum(row["source_bytes"] for row in found.values() if row["status"] != "encoded")
+    assert totals["bytes_after"] == sizes + kept
+    assert {group["folder"]: group["photos"] for group in report["by_folder"]} == {
+        str(photo_folder): 2,
+        str(photo_folder / "trip"): 2,
+    }
+    assert [Path(row["source_uri"]).name for row in report["failed"]] == ["broken.jpg"]
+    table = rgc("audit", output / "manifest").output
+    assert "By format" in table and "JPEG" in table and "PNG" in table
+    missing = rgc("audit", tmp_path / "nothing")
+    assert missing.exit_code == 1 and "nothing: no Parquet file" in missing.output
+
+
+def test_single_files_and_info(photo_folder: Path, tmp_path: Path) -> None:
+    photo, coded, decoded = photo_folder / "a.jpg", tmp_path / "a.rgc", tmp_path / "a.png"
+    exif = Image.Exif()
+    exif[ExifTags.IFD.GPSInfo] = {ExifTags.GPS.GPSLatitude: (48.0, 8.0, 15.0)}
+    with Image.open(photo) as image:
+        image.save(photo, exif=exif, quality=95)
+    assert rgc("encode", photo, coded, "--iterations", "2").exit_code == 0
+    info = json.loads(rgc("info", coded, "--json").output)
+    assert (info["width"], info["height"]) == (160, 96)
+    assert [set(iteration) for iteration in info["iterations"]] == [{"bytes", "ms_ssim"}] * 2
+    assert info["iterations"][-1]["bytes"] == coded.stat().st_size
+    assert "iteration 2:" in rgc("info", coded).output
+
+    assert rgc("decode", coded, tmp_path / "a.out", "--format", "jpeg").exit_code == 0
+    with Image.open(tmp_path / "a.out") as image:
+        gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        assert image.format == "JPEG" and gps[ExifTags.GPS.GPSLatitude] == (48.0, 8.0, 15.0)
+
+    cut = tmp_path / "cut.rgc"
+    cut.write_bytes(coded.read_bytes()[: info["iterations"][0]["bytes"]])
+    rgc("decode", cut, decoded)
+    rgc("decode", coded, tmp_path / "first.png", "--iterations", "1")
+    with Image.open(decoded) as one, Image.open(tmp_path / "first.png") as other:
+        assert np.array_equal(np.array(one), np.array(other))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["compress", "IN", "OUT", "--target-ms-ssim", "0.9", "--iterations", "2"], "--target-ms-ssim"),
+        (["compress", "IN", "OUT", "--target-ms-ssim", "1.5"], "--target-ms-ssim"),
+        (["compress", "IN", "OUT", "--max-bpp", "-1"], "--max-bpp"),
+        (["compress", "IN", "OUT", "--no-such-option", "1"], "--no_such_option"),
+        (["compress", "IN", "OUT", "stray"], "stray"),
+        (["compress", "IN/missing", "OUT"], "INPUT"),
+        (["compress", "IN", "OUT", "--device", "cuda"], "--device"),
+        (["decompress", "IN/missing", "OUT"], "INPUT"),
+        (["decode", "a.rgc", "a.xyz"], "--format"),
+    ],
+)
+def test_wrong_calls_name_the_option(photo_folder: Path, arguments: list[str], message: str) -> None:
+    result = rgc(*[argument.replace("IN", str(photo_folder)) for argument in arguments])
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_a_killed_run_loses_nothing(photo_folder: Path, tmp_path: Path) -> None:
+    """SIGKILL after the first .rgc file: the next run goes on and leaves what a whole run leaves."""
+    for i in range(6):
+        (photo_folder / f"copy{i}.jpg").write_bytes((photo_folder / "a.jpg").read_bytes())
+    output, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
+    command = [sys.executable, "-m", "pipeline.cli", "compress", str(photo_folder), str(output), *FAST]
+    command += ["--max-batch-pixels", "1"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not list(output.rglob("*.rgc")) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survived = len(list(output.rglob("*.rgc")))
+    assert survived >= 1
+    rgc("compress", photo_folder, output, *FAST, "--max-batch-pixels", "1")
+    rgc("compress", photo_folder, undisturbed, *FAST, "--max-batch-pixels", "1")
+
+    def codes(folder: Path) -> dict[Path, bytes]:
+        files = [path for path in (folder / "codes").rglob("*") if path.is_file()]
+        return {path.relative_to(folder): path.read_bytes() for path in files}
+
+    assert codes(output) == codes(undisturbed)
+    assert len(rows(output)) == len(rows(undisturbed)) == 10
+
+
+def test_worker_processes_do_the_same(photo_folder: Path, tmp_path: Path) -> None:
+    options = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
+    rgc("compress", photo_folder, tmp_path / "one", *FAST)
+    rgc("compress", photo_folder, tmp_path / "two", *FAST, *options)
+    columns = ("status", "reason", "rgc_bytes", "rgc_sha256")
+    one, two = (
+        {name: [row[column] for column in columns] for name, row in rows(tmp_path / folder).items()}
+        for folder in ("one", "two")
+    )
+    assert one == two

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from transforms.find import find_files
+from transforms.storage import join, read_bytes, write_bytes
+
+
+def names(source: str, suffix: str = "") -> list[str]:
+    return sorted(photo.relative for photo in find_files(source, suffix))
+
+
+def test_folder_file_and_glob(photo_folder: Path) -> None:
+    everything = ["a.jpg", "notes.txt", "trip/b.png", "trip/broken.jpg"]
+    assert names(str(photo_folder)) == names(f"{photo_folder}/") == everything
+    assert names(f"{photo_folder}/a.jpg") == ["a.jpg"]
+    assert names(f"{photo_folder}/*.jpg") == ["a.jpg"]
+    assert names(f"{photo_folder}/**.jpg") == ["a.jpg", "trip/broken.jpg"]
+    assert names(str(photo_folder), ".txt") == ["notes.txt"]
+
+
+def test_relative_sources(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photo_folder)
+    assert names("trip") == ["b.png", "broken.jpg"]
+    assert names("a.jpg") == ["a.jpg"]
+
+
+def test_names_with_glob_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "best [2019] *"
+    folder.mkdir()
+    (folder / "a[1]?.jpg").write_bytes(b"x")
+    assert names(str(folder)) == ["a[1]?.jpg"]
+    assert names(str(folder / "a[1]?.jpg")) == ["a[1]?.jpg"]
+
+
+def test_fingerprints_change_with_the_file(tmp_path: Path) -> None:
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"one")
+    (first,) = find_files(str(photo))
+    photo.write_bytes(b"three")
+    (second,) = find_files(str(photo))
+    assert (first.size, second.size) == (3, 5)
+    assert first.fingerprint != second.fingerprint
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        list(find_files(str(tmp_path / "missing")))
+
+
+def test_writing_leaves_only_the_file(tmp_path: Path) -> None:
+    uri = join(str(tmp_path), "deep/er/file.gz")
+    write_bytes(uri, b"plain bytes, whatever the name says")
+    write_bytes(uri, b"again")
+    assert read_bytes(uri) == Path(uri).read_bytes() == b"again"
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file.gz"]

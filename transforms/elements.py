@@ -1,0 +1,60 @@
+"""What flows between the stages: one frozen dataclass each, all carrying the photo's identity."""
+
+from dataclasses import dataclass
+
+from model.files import EncodedPhoto
+from model.photo import DecodedPhoto
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A reference to an input file, all that ever crosses a shuffle.
+
+    Attributes:
+        uri: path or URI of the file.
+        relative: the same below INPUT, with forward slashes; names the output.
+        size: bytes.
+        fingerprint: changes when the file does.
+    """
+
+    uri: str
+    relative: str
+    size: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class LoadedPhoto:
+    """A photo's pixels and metadata, and the SHA-256 of the file that they came from."""
+
+    photo: Photo
+    sha256: str
+    decoded: DecodedPhoto
+
+    @property
+    def width(self) -> int:
+        return self.decoded.pixels.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.decoded.pixels.shape[0]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What came of a loaded photo: its .rgc file, or why there is none.
+
+    Attributes:
+        result: None if encoding failed.
+        error: why it failed, else empty.
+        seconds: this photo's share of its batch's time.
+    """
+
+    photo: Photo
+    sha256: str
+    format: str
+    width: int
+    height: int
+    result: EncodedPhoto | None
+    error: str
+    seconds: float

@@ -1,0 +1,145 @@
+"""Stage 4: the codec inside RunInference."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from typing import Any, TypeVar
+
+import torch
+from apache_beam.ml.inference.base import ModelHandler
+
+from model.codec import DEFAULT_TILE, Codec, padded_size
+from model.files import EncodedPhoto, choose_device, encode_photos
+from model.settings import Settings
+from transforms.elements import Encoded, LoadedPhoto
+
+_LOG = logging.getLogger(__name__)
+
+SMALLEST_TILE = 256
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class OutOfMemoryError(RuntimeError):
+    """One photo alone, in the smallest tiles, does not fit into memory."""
+
+
+class CodecHandler(ModelHandler[Any, Any, Codec]):
+    """Loads the codec once a worker process. Batches are bounded by pixels.
+
+    Args:
+        device: "auto", "cpu" or "cuda", resolved where the model is loaded.
+        max_batch_pixels: of a batch, unless one photo alone has more.
+        pixels_of: the pixels of an element.
+        threads: for torch in each worker process, None for torch's own choice.
+    """
+
+    def __init__(
+        self, device: str, max_batch_pixels: int, pixels_of: Callable[[Any], int], threads: int | None
+    ) -> None:
+        super().__init__(
+            min_batch_size=max_batch_pixels, max_batch_size=max_batch_pixels, element_size_fn=pixels_of
+        )
+        self._device = device
+        self._threads = threads
+
+    def load_model(self) -> Codec:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        device = choose_device(self._device)
+        if self._device == "auto" and device == "cpu":
+            _LOG.warning("no GPU here: the codec runs on the CPU")
+        return Codec.load(device)
+
+    def get_metrics_namespace(self) -> str:
+        return "rgc"
+
+
+class EncodeHandler(CodecHandler):
+    """`LoadedPhoto`s to `Encoded`, photos of one padded size together."""
+
+    def __init__(self, settings: Settings, device: str, max_batch_pixels: int, threads: int | None) -> None:
+        super().__init__(device, max_batch_pixels, lambda loaded: loaded.width * loaded.height, threads)
+        self._settings = settings
+
+    def run_inference(
+        self, batch: Sequence[LoadedPhoto], model: Codec, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Encoded]:
+        def size(loaded: LoadedPhoto) -> tuple[int, int]:
+            return padded_size(loaded.height, loaded.width)
+
+        for _, group in groupby(sorted(batch, key=size), key=size):
+            yield from self._encode(model, list(group))
+
+    def _encode(self, codec: Codec, group: list[LoadedPhoto]) -> list[Encoded]:
+        started = time.monotonic()
+        try:
+            results = in_available_memory(lambda part, tile: self._encode_together(codec, part, tile), group)
+        except Exception as error:  # one bad photo never stops a run
+            if len(group) > 1:
+                return [encoded for loaded in group for encoded in self._encode(codec, [loaded])]
+            _LOG.exception("%s: encoding failed", group[0].photo.uri)
+            seconds = time.monotonic() - started
+            return [_encoded(group[0], None, f"encoding failed: {type(error).__name__}: {error}", seconds)]
+        share = (time.monotonic() - started) / len(group)
+        return [_encoded(loaded, result, "", share) for loaded, result in zip(group, results, strict=True)]
+
+    def _encode_together(self, codec: Codec, group: Sequence[LoadedPhoto], tile: int) -> list[EncodedPhoto]:
+        sources = [
+            {
+                "bytes": loaded.photo.size,
+                "fingerprint": loaded.photo.fingerprint,
+                "format": loaded.decoded.format,
+                "notes": list(loaded.decoded.notes),
+                "settings": self._settings.to_json(),
+                "sha256": loaded.sha256,
+            }
+            for loaded in group
+        ]
+        photos = [loaded.decoded for loaded in group]
+        return encode_photos(codec, photos, [self._settings] * len(group), sources, tile)
+
+
+def in_available_memory(
+    work: Callable[[Sequence[Item], int], list[Result]], batch: Sequence[Item], tile: int = DEFAULT_TILE
+) -> list[Result]:
+    """Does `work(batch, tile)`; out of memory, halves the batch, and the tile of a photo alone.
+
+    Raises:
+        OutOfMemoryError: one photo in the smallest tiles does not fit either.
+    """
+    try:
+        return work(batch, tile)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+    # Outside the handler: the exception holds the failed attempt's tensors for as long as it lives.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if len(batch) > 1:
+        _LOG.warning("out of memory on %d photos together: halving the batch", len(batch))
+        middle = len(batch) // 2
+        return [r for half in (batch[:middle], batch[middle:]) for r in in_available_memory(work, half, tile)]
+    if tile > SMALLEST_TILE:
+        _LOG.warning("out of memory on one photo in tiles of %d pixels: halving them", tile)
+        return in_available_memory(work, batch, tile // 2)
+    raise OutOfMemoryError(f"a photo does not fit into memory even in tiles of {tile} pixels")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator raises a plain RuntimeError.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _encoded(loaded: LoadedPhoto, result: EncodedPhoto | None, error: str, seconds: float) -> Encoded:
+    return Encoded(
+        photo=loaded.photo,
+        sha256=loaded.sha256,
+        format=loaded.decoded.format,
+        width=loaded.width,
+        height=loaded.height,
+        result=result,
+        error=error,
+        seconds=seconds,
+    )

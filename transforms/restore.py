@@ -1,0 +1,144 @@
+"""The way back: .rgc files to photos."""
+
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from model.codec import Codec
+from model.container import RgcError, RgcFile, read_rgc
+from model.files import with_alpha
+from transforms.elements import Photo
+from transforms.encode import CodecHandler, in_available_memory
+from transforms.storage import join, read_bytes, write_bytes
+
+_LOG = logging.getLogger(__name__)
+
+FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+_SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "png": {},
+    "jpeg": {"quality": 95, "subsampling": 0},
+    "webp": {"quality": 95, "method": 4},
+}
+
+
+@dataclass(frozen=True)
+class LoadedRgc:
+    """A .rgc file's content, or why there is none."""
+
+    photo: Photo
+    file: RgcFile | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The decoded pixels, or why there are none."""
+
+    photo: Photo
+    file: RgcFile | None
+    pixels: NDArray[np.uint8] | None
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class RestoredFile:
+    """What became of one .rgc file: the image's URI, or why there is none."""
+
+    photo: Photo
+    pixels: int
+    uri: str | None
+    error: str = ""
+
+
+def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
+    """Reads a .rgc file, and only its first `iterations` if given."""
+    try:
+        file = read_rgc(read_bytes(photo.uri), photo.uri)
+    except (RgcError, OSError) as error:
+        return LoadedRgc(photo, None, str(error))
+    return LoadedRgc(photo, file if iterations is None else file.first_iterations(iterations))
+
+
+class DecodeHandler(CodecHandler):
+    """`LoadedRgc`s to `Restored`."""
+
+    def __init__(self, device: str, max_batch_pixels: int, threads: int | None) -> None:
+        super().__init__(device, max_batch_pixels, _pixels, threads)
+
+    def run_inference(
+        self, batch: Sequence[LoadedRgc], model: Codec, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Restored]:
+        return [self._decode(model, loaded) for loaded in batch]
+
+    def _decode(self, codec: Codec, loaded: LoadedRgc) -> Restored:
+        if loaded.file is None:
+            return Restored(loaded.photo, None, None, loaded.error)
+        try:
+            (pixels,) = in_available_memory(
+                lambda files, tile: [codec.decode(file, tile) for file in files], [loaded.file]
+            )
+        except RgcError as error:
+            return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {error}")
+        except Exception as error:  # one bad file never stops a run
+            _LOG.exception("%s: decoding failed", loaded.photo.uri)
+            return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {type(error).__name__}: {error}")
+        return Restored(loaded.photo, loaded.file, pixels)
+
+
+def write_image(restored: Restored, output: str, image_format: str) -> RestoredFile:
+    """Writes the image to `output`, under the photo's own name where its suffix fits the format."""
+    if restored.file is None or restored.pixels is None:
+        return RestoredFile(restored.photo, 0, None, restored.error)
+    uri = join(output, image_name(restored.photo.relative, image_format))
+    try:
+        write_bytes(uri, image_bytes(with_alpha(restored.file, restored.pixels), image_format))
+    except (OSError, ValueError) as error:
+        return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: writing {uri}: {error}")
+    return RestoredFile(restored.photo, restored.pixels.shape[0] * restored.pixels.shape[1], uri)
+
+
+def image_name(relative: str, image_format: str) -> str:
+    """`a.jpg.rgc` to `a.jpg` if JPEG is wanted, else to `a.jpg.png`: no two files meet in one name."""
+    name = relative.removesuffix(".rgc")
+    if PurePosixPath(name).suffix.lower() in _SUFFIXES[image_format]:
+        return name
+    return name + _SUFFIXES[image_format][0]
+
+
+def image_bytes(image: Image.Image, image_format: str) -> bytes:
+    """The image in a format that people have programs for, with its metadata.
+
+    JPEG has no alpha channel: the image is shown on white there.
+    """
+    if image_format == "jpeg" and image.mode in ("LA", "RGBA"):
+        info, alpha = image.info, image.getchannel("A")
+        opaque = image.convert(image.mode.removesuffix("A"))
+        image = Image.composite(opaque, Image.new(opaque.mode, image.size, "white"), alpha)
+        image.info = info
+    metadata: dict[str, Any] = {
+        key: image.info[key] for key in ("exif", "icc_profile", "xmp") if key in image.info
+    }
+    if image_format == "png" and "xmp" in metadata:
+        metadata["pnginfo"] = _png_xmp(metadata.pop("xmp"))
+    buffer = io.BytesIO()
+    image.save(buffer, FORMATS[image_format], **metadata, **_SAVE_OPTIONS[image_format])
+    return buffer.getvalue()
+
+
+def _png_xmp(xmp: bytes) -> PngInfo:
+    info = PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
+    return info
+
+
+def _pixels(loaded: LoadedRgc) -> int:
+    return loaded.file.width * loaded.file.height if loaded.file else 1
