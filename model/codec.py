@@ -1,6 +1,6 @@
 """Photos to entropy-coded iterations and back, in batches."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -146,8 +146,10 @@ class Codec:
             reconstructions, decoder_state = self._decode_iteration(
                 bits, reconstructions, decoder_state, i, tile
             )
-            for job, stream, reconstruction in zip(active, streams, reconstructions, strict=True):
-                job.add(stream, _quality(reconstruction, job))
+            for job, stream, reconstruction, image in zip(
+                active, streams, reconstructions, images, strict=True
+            ):
+                job.add(stream, _quality(reconstruction, image, job))
             staying = [index for index, job in enumerate(active) if not job.done]
             if not staying:
                 break
@@ -158,13 +160,24 @@ class Codec:
                 encoder_state, decoder_state = encoder_state.select(kept), decoder_state.select(kept)
         return [job.encoding() for job in jobs]
 
-    @torch.inference_mode()
     def decode(self, file: RgcFile, tile: int = DEFAULT_TILE) -> NDArray[np.uint8]:
         """Pixels (H, W, 3), or (H, W) of a grey photo, after all iterations that `file` has.
 
         Raises:
             RgcError: another model's file, no whole iteration, or a stream that does not decode.
         """
+        for reconstruction in self._reconstructions(file, tile):  # noqa: B007 - the last one counts
+            pass
+        return _to_pixels(reconstruction[0], file)
+
+    def decode_each(self, file: RgcFile, tile: int = DEFAULT_TILE) -> Iterator[NDArray[np.uint8]]:
+        """What `decode` gives after one iteration, after two, and so on."""
+        for reconstruction in self._reconstructions(file, tile):
+            yield _to_pixels(reconstruction[0], file)
+
+    @torch.inference_mode()
+    def _reconstructions(self, file: RgcFile, tile: int) -> Iterator[Tensor]:
+        """P[1], P[2], ... (1, 3, H, W), padded."""
         self._check(file)
         shape = (1, 3, *padded_size(file.height, file.width))
         reconstruction = self.model.first_reconstruction(torch.empty(shape, device=self.device))
@@ -177,7 +190,7 @@ class Codec:
                 raise RgcError(f"iteration {i + 1}: {error}") from error
             codes = torch.cat([codes, bits], dim=1)
             reconstruction, state = self._decode_iteration(bits, reconstruction, state, i, tile)
-        return _to_pixels(reconstruction[0], file.height, file.width, file.grey)
+            yield reconstruction
 
     def _check(self, file: RgcFile) -> None:
         if file.model_id != self.model_id:
@@ -235,30 +248,34 @@ def _to_padded_tensor(pixels: NDArray[np.uint8]) -> Tensor:
     """(1, 3, H, W) in 0 to 1, its last row and column repeated up to the padded size."""
     height, width = pixels.shape[:2]
     padded_height, padded_width = padded_size(height, width)
-    image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None].float() / 255
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    image = torch.from_numpy(planes)[None].float() / 255
+    if (padded_height, padded_width) == (height, width):
+        return image
     return F.pad(image, (0, padded_width - width, 0, padded_height - height), mode="replicate")
 
 
-def _to_pixels(reconstruction: Tensor, height: int, width: int, grey: bool) -> NDArray[np.uint8]:
-    """(H, W, 3) pixels of one reconstruction (3, H, W), or (H, W) if grey: rounded and clipped."""
+def _to_8_bits(reconstruction: Tensor, height: int, width: int, grey: bool) -> Tensor:
+    """What a reconstruction (3, H, W) decodes to, 0 to 255: (3, height, width), or (1, ...) if grey."""
     image = reconstruction[:, :height, :width]
     if grey:
         image = image.mean(dim=0, keepdim=True)
-    pixels = (image * 255).round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    return pixels[:, :, 0] if grey else pixels
+    return (image * 255).round_().clamp_(0, 255)
 
 
-def _quality(reconstruction: Tensor, job: _Job) -> float:
-    """MS-SSIM of what this reconstruction (3, H, W) decodes to, against the photo."""
+def _to_pixels(reconstruction: Tensor, file: RgcFile) -> NDArray[np.uint8]:
+    """(H, W, 3) pixels of one reconstruction (3, H, W), or (H, W) if grey."""
+    planes = _to_8_bits(reconstruction, file.height, file.width, file.grey).to(torch.uint8)
+    pixels: NDArray[np.uint8] = planes.cpu().numpy().transpose(1, 2, 0)
+    return np.ascontiguousarray(pixels[:, :, 0] if file.grey else pixels)
+
+
+def _quality(reconstruction: Tensor, image: Tensor, job: _Job) -> float:
+    """MS-SSIM of what a reconstruction (3, H, W) decodes to, against the padded image (3, H, W)."""
     height, width = job.pixels.shape[:2]
-    decoded = _to_pixels(reconstruction, height, width, job.grey)
-    if job.grey:
-        decoded = np.repeat(decoded[:, :, None], 3, axis=2)
-    images = [
-        torch.from_numpy(pixels).to(reconstruction.device).permute(2, 0, 1)[None].float()
-        for pixels in (decoded, job.pixels)
-    ]
-    return ms_ssim(images[0], images[1]).item()
+    decoded = _to_8_bits(reconstruction, height, width, job.grey)
+    original = image[:, :height, :width] * 255
+    return ms_ssim(decoded.expand_as(original)[None], original[None]).item()
 
 
 def _all(state: State) -> list[Tensor]:

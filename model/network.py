@@ -213,7 +213,8 @@ class ResidualGRUCodec(nn.Module):
         """P[i] from B[i] (N, bits, H/8, W/8) of -1 and +1 and P[i-1]; i counts from 0."""
         seen = (reconstruction - 0.5).to(self.decoder.from_bits.weight.dtype)
         residual, state = self.decoder(codes, seen, state, iteration)
-        residual = residual.to(reconstruction.dtype) * (-self.log_gain[iteration]).exp()
+        # To planes while it is still in half precision: images are kept as planes.
+        residual = residual.contiguous().to(reconstruction.dtype) * (-self.log_gain[iteration]).exp()
         return reconstruction + residual, state
 
     def forward(self, images: Tensor, iterations: int) -> tuple[list[Tensor], list[Tensor]]:

@@ -46,8 +46,8 @@ def run_tiled(
                 stride = (rows.last - rows.first) // part.shape[-2]
                 if i == len(outputs):
                     shape = (*part.shape[:2], height // stride, width // stride)
-                    empty = torch.empty(shape, dtype=part.dtype, device=part.device)
-                    outputs.append(empty.contiguous(memory_format=torch.channels_last))
+                    layout = torch.contiguous_format if stride == 1 else torch.channels_last
+                    outputs.append(part.new_empty(shape).contiguous(memory_format=layout))
                 target = outputs[i][
                     :, :, rows.start // stride : rows.stop // stride,
                     columns.start // stride : columns.stop // stride,

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from model.network import CodecConfig, ResidualGRUCodec
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "rgc.safetensors"
+DEFAULT_TRAINING = DEFAULT_WEIGHTS.with_suffix(".toml")  # the configuration they were trained with
 
 
 def save_weights(model: ResidualGRUCodec, path: Path, training: str = "") -> None:

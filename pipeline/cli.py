@@ -19,13 +19,12 @@ from model.container import RgcError, RgcFile, read_rgc
 from model.files import TargetOutOfReachError, choose_device, encode_photo, to_image
 from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
-from model.weights import model_id
+from model.weights import DEFAULT_TRAINING, model_id
 from pipeline.audit import ManifestError, audit, print_audit, print_totals
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.follow import Follower
 from pipeline.runner import is_local
-from pipeline.train import DEFAULT_CONFIG, run_training
 from transforms.find import find_files
 from transforms.manifest import Run, manifest_folder
 from transforms.restore import image_bytes
@@ -204,18 +203,56 @@ def audit_command(
         print_audit(report, _out)
 
 
+@app.command("evaluate")
+def evaluate_command(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of photos.", exists=True)],
+    against: Annotated[str, typer.Option(help="Codecs to compare with.")] = "jpeg,webp,avif",
+    published: Annotated[
+        list[Path] | None, typer.Option(exists=True, help="File of a published curve; may be repeated.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Write a plot here, as PNG and as SVG.")] = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Compare rate and quality with other codecs, on files written and read back."""
+    # Here, not above: Matplotlib and SciPy would delay every other command.
+    from pipeline.evaluate import (  # noqa: PLC0415
+        AGAINST,
+        evaluate,
+        plot_evaluation,
+        print_evaluation,
+        read_folder,
+    )
+
+    names = [name for name in against.split(",") if name]
+    if unknown := set(names) - set(AGAINST):
+        known = ", ".join(AGAINST)
+        raise typer.BadParameter(f"{', '.join(unknown)}: not one of {known}", param_hint="--against")
+    try:
+        evaluation = evaluate(list(read_folder(images)), names, published or [], _device(device))
+    except (NotAPhotoError, UnreadablePhotoError) as error:
+        _fail(f"{images}: {error}")
+    print_evaluation(evaluation, _out)
+    if json_file is not None:
+        json_file.write_text(json.dumps(asdict(evaluation)))
+    if plot is not None:
+        plot_evaluation(evaluation, plot)
+
+
 @app.command()
 def train(
     photos: Annotated[
         list[Path], typer.Argument(metavar="PHOTOS", help="Folders and .tar files.", exists=True)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the log and the weights.")],
-    config: Annotated[Path, typer.Option(help="TOML file, see model/training.py.")] = DEFAULT_CONFIG,
+    config: Annotated[Path, typer.Option(help="TOML file, see model/training.py.")] = DEFAULT_TRAINING,
     evaluate_on: Annotated[Path | None, typer.Option(exists=True, help="Held-out photos.")] = None,
     start_from: Annotated[Path | None, typer.Option(exists=True, help="Weights to start from.")] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Train a model, or go on from the checkpoint in --out."""
+    from pipeline.train import run_training  # noqa: PLC0415 - as above
+
     try:
         run_training(photos, out, config, evaluate_on, start_from, _device(device), _out)
     except ValueError as error:

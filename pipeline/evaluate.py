@@ -1,43 +1,225 @@
-"""Rate against quality over a folder of images."""
+"""Rate against quality over a folder of images: rgc, today's codecs, and published curves."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import io
+import math
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
+import bjontegaard
+import matplotlib
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
 
 from model.codec import Codec
+from model.container import read_rgc
 from model.files import encode_photo
+from model.ms_ssim import ms_ssim
 from model.photo import DecodedPhoto, check_name, read_photo
 from model.settings import Settings
+from model.weights import DEFAULT_WEIGHTS
+
+matplotlib.use("agg")  # before pyplot: no screen is needed
+from matplotlib import pyplot
+
+QUALITIES = (0.90, 0.95, 0.97, 0.98, 0.99)  # mean MS-SSIM at which rates are compared
+_PILLOW_CODECS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 15, 20, 30, 45, 60, 75, 85, 92, 97)),
+    "webp": ("WEBP", {"method": 6}, (0, 10, 25, 40, 55, 70, 80, 88, 94, 98)),
+    "avif": ("AVIF", {"subsampling": "4:2:0", "speed": 4}, (10, 20, 30, 40, 50, 60, 70, 80, 88, 94, 98)),
+}
+AGAINST = tuple(_PILLOW_CODECS)
 
 
 @dataclass(frozen=True)
 class RatePoint:
-    """Means over images: bits per pixel of whole files, and MS-SSIM of what they decode to."""
+    """Means over images: bits per pixel of whole files, MS-SSIM and PSNR (dB) of what they decode to."""
 
     bits_per_pixel: float
     ms_ssim: float
+    psnr: float | None = None
 
 
-def read_folder(folder: Path) -> Iterator[tuple[str, DecodedPhoto]]:
-    """Names and content of the photos in a folder, all the way down, without metadata.
+@dataclass(frozen=True)
+class Evaluation:
+    """Curves by codec; rates at the `QUALITIES`, None out of a curve's range; rgc's BD-rates in percent."""
+
+    images: int
+    curves: dict[str, list[RatePoint]]
+    rates: dict[str, list[float | None]] = field(default_factory=dict)
+    bd_rates: dict[str, float] = field(default_factory=dict)
+
+
+def read_folder(folder: Path) -> Iterator[DecodedPhoto]:
+    """The photos in a folder, all the way down, without metadata.
 
     Raises:
-        NotAPhotoError, UnreadablePhotoError: naming nothing; a folder to measure on holds photos only.
+        NotAPhotoError, UnreadablePhotoError: a folder to measure on holds photos only.
     """
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         check_name(path.name)
         photo = read_photo(path.read_bytes())
-        yield path.name, DecodedPhoto(photo.pixels, photo.grey, photo.format)
+        yield DecodedPhoto(photo.pixels, photo.grey, photo.format)
 
 
-def rate_points(codec: Codec, photos: Sequence[DecodedPhoto]) -> list[RatePoint]:
+def evaluate(
+    photos: Sequence[DecodedPhoto], against: Sequence[str], published: Sequence[Path], device: str
+) -> Evaluation:
+    """Measures all curves.
+
+    rgc's files are decoded by another process, which sees nothing but their bytes.
+    """
+    curves = {"rgc": rgc_curve(photos, device)}
+    for name in against:
+        points = (partial(_pillow_point, name, quality) for quality in _PILLOW_CODECS[name][2])
+        curves[name] = [_mean([point(photo.pixels) for photo in photos]) for point in points]
+    curves |= {path.stem: read_curve(path) for path in published}
+    return Evaluation(
+        len(photos),
+        curves,
+        {name: [rate_at(curve, quality) for quality in QUALITIES] for name, curve in curves.items()},
+        {name: bd_rate(curve, curves["rgc"]) for name, curve in curves.items() if name != "rgc"},
+    )
+
+
+def rgc_curve(
+    photos: Sequence[DecodedPhoto], device: str, weights: Path = DEFAULT_WEIGHTS
+) -> list[RatePoint]:
     """One point for each iteration, over whole files that end there."""
-    rates, qualities = [], []
-    for photo in photos:
-        file = encode_photo(codec, photo, Settings(iterations=codec.iterations))
-        rates.append([length * 8 / (file.width * file.height) for length in file.prefix_bytes()])
-        qualities.append(file.ms_ssim)
-    means = zip(np.mean(rates, axis=0), np.mean(qualities, axis=0), strict=True)
-    return [RatePoint(float(rate), float(quality)) for rate, quality in means]
+    codec = Codec.load(device, weights=weights)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as decoder:
+        measured = []
+        for photo in photos:
+            data = encode_photo(codec, photo, Settings(iterations=codec.iterations)).to_bytes()
+            measured.append(decoder.submit(_measure_rgc, data, photo.pixels, device, weights).result())
+    return [_mean(points) for points in zip(*measured, strict=True)]
+
+
+@lru_cache(1)
+def _codec(device: str, weights: Path) -> Codec:
+    return Codec.load(device, weights=weights)
+
+
+def _measure_rgc(data: bytes, pixels: NDArray[np.uint8], device: str, weights: Path) -> list[RatePoint]:
+    file = read_rgc(data)
+    decoded = _codec(device, weights).decode_each(file)
+    return [_point(length, image, pixels) for length, image in zip(file.prefix_bytes(), decoded, strict=True)]
+
+
+def _pillow_point(name: str, quality: int, pixels: NDArray[np.uint8]) -> RatePoint:
+    image_format, options, _ = _PILLOW_CODECS[name]
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, image_format, quality=quality, **options)
+    with Image.open(buffer) as image:
+        return _point(len(buffer.getvalue()), np.array(image.convert("RGB")), pixels)
+
+
+def _point(length: int, decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> RatePoint:
+    if decoded.ndim == 2:
+        decoded = np.repeat(decoded[:, :, None], 3, axis=2)
+    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
+    squared_error = (images[0] - images[1]).square().mean().item()
+    psnr = 10 * math.log10(255**2 / max(squared_error, 1e-10))
+    rate = length * 8 / (pixels.shape[0] * pixels.shape[1])
+    return RatePoint(rate, ms_ssim(images[0], images[1]).item(), psnr)
+
+
+def _mean(points: Sequence[RatePoint]) -> RatePoint:
+    def mean(value: Callable[[RatePoint], float | None]) -> float:
+        return float(np.mean([value(point) for point in points]))
+
+    return RatePoint(mean(lambda p: p.bits_per_pixel), mean(lambda p: p.ms_ssim), mean(lambda p: p.psnr))
+
+
+def read_curve(path: Path) -> list[RatePoint]:
+    """A published curve: lines of bits per pixel and MS-SSIM, with # before comments."""
+    rows = np.loadtxt(path, delimiter=",", comments="#", ndmin=2)
+    return [RatePoint(float(rate), float(quality)) for rate, quality, *_ in rows]
+
+
+def decibels(quality: float) -> float:
+    """MS-SSIM on the scale on which it is plotted, -10 log10 (1 - MS-SSIM)."""
+    return -10 * math.log10(1 - quality)
+
+
+def rate_at(curve: Sequence[RatePoint], quality: float) -> float | None:
+    """Bits per pixel at a mean MS-SSIM: the logarithm of the rate is linear between points, in dB."""
+    points = sorted(curve, key=lambda point: point.ms_ssim)
+    if not points[0].ms_ssim <= quality <= points[-1].ms_ssim:
+        return None
+    scale = [decibels(point.ms_ssim) for point in points]
+    return math.exp(np.interp(decibels(quality), scale, [math.log(p.bits_per_pixel) for p in points]))
+
+
+def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
+    """Percent of rate that `test` takes more (or less) than `anchor` at equal MS-SSIM."""
+
+    def ascending(curve: Sequence[RatePoint]) -> tuple[list[float], list[float]]:
+        kept: list[RatePoint] = []
+        for point in sorted(curve, key=lambda point: point.bits_per_pixel):
+            # Published curves repeat points; an interpolation needs strictly rising ones.
+            if not kept or (
+                point.ms_ssim > kept[-1].ms_ssim and point.bits_per_pixel > kept[-1].bits_per_pixel
+            ):
+                kept.append(point)
+        return [point.bits_per_pixel for point in kept], [decibels(point.ms_ssim) for point in kept]
+
+    return float(
+        bjontegaard.bd_rate(
+            *ascending(anchor),
+            *ascending(test),
+            method="pchip",
+            require_matching_points=False,
+            min_overlap=0.1,
+        )
+    )
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    columns = [f"{quality:.2f}" for quality in QUALITIES]
+    table = Table(
+        "bits per pixel at MS-SSIM", *columns, "rgc's BD-rate", title=f"mean of {evaluation.images} images"
+    )
+    for name, rates in evaluation.rates.items():
+        cells = ["-" if rate is None else f"{rate:.3f}" for rate in rates]
+        versus = f"{evaluation.bd_rates[name]:+.1f}%" if name in evaluation.bd_rates else ""
+        table.add_row(name, *cells, versus)
+    console.print(table)
+    steps = Table("rgc's iteration", "bits per pixel", "MS-SSIM", "PSNR dB")
+    for number, point in enumerate(evaluation.curves["rgc"], start=1):
+        steps.add_row(str(number), f"{point.bits_per_pixel:.4f}", f"{point.ms_ssim:.4f}", f"{point.psnr:.2f}")
+    console.print(steps)
+
+
+def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Writes the curves as PNG and as SVG, under the name of `path` without its suffix."""
+    figure, (quality, signal) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    for name, curve in evaluation.curves.items():
+        style: dict[str, Any] = {"linewidth": 1, "linestyle": "--"}
+        if name == "rgc":
+            style = {"linewidth": 2.5, "marker": "o", "color": "black"}
+        elif name in AGAINST:
+            style = {"linewidth": 1.5}
+        rates = [point.bits_per_pixel for point in curve]
+        quality.plot(rates, [decibels(point.ms_ssim) for point in curve], label=name, **style)
+        if all(point.psnr is not None for point in curve):
+            signal.plot(rates, [point.psnr for point in curve], label=name, **style)
+    quality.set_ylabel("MS-SSIM, -10 log10 (1 - MS-SSIM), dB")
+    signal.set_ylabel("PSNR, dB")
+    for axes in (quality, signal):
+        axes.set_xlabel("bits per pixel, whole files")
+        axes.set_xlim(0, 1.5)
+        axes.grid(alpha=0.3)
+    quality.legend(fontsize="small")
+    for suffix in (".png", ".svg"):
+        figure.savefig(path.with_suffix(suffix), dpi=120)
+    pyplot.close(figure)

@@ -8,14 +8,12 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from model.codec import Codec
 from model.network import CodecConfig, ResidualGRUCodec
 from model.training import Trainer, TrainingConfig, TrainingStep, train
 from model.training_data import PhotoSet
-from model.weights import DEFAULT_WEIGHTS, load_weights, save_weights
-from pipeline.evaluate import rate_points, read_folder
+from model.weights import load_weights, save_weights
+from pipeline.evaluate import read_folder, rgc_curve
 
-DEFAULT_CONFIG = DEFAULT_WEIGHTS.with_suffix(".toml")
 STEPS_BETWEEN_LINES = 20
 STEPS_BETWEEN_EVALUATIONS = 1000
 
@@ -66,7 +64,6 @@ def _line(step: TrainingStep, steps: int) -> str:
 
 
 def _evaluate(weights: Path, folder: Path, device: str, console: Console) -> None:
-    codec = Codec.load(device, weights=weights)
-    points = rate_points(codec, [photo for _, photo in read_folder(folder)])
+    points = rgc_curve(list(read_folder(folder)), device, weights)
     text = ", ".join(f"{point.bits_per_pixel:.3f} {point.ms_ssim:.4f}" for point in points)
     console.print(f"{folder}: bits per pixel and MS-SSIM: {text}", highlight=False)

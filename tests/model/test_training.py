@@ -10,9 +10,8 @@ from PIL import Image
 from model.network import ResidualGRUCodec
 from model.training import RateControl, Trainer, TrainingConfig, rate_distortion_loss, train
 from model.training_data import PhotoSet, crops
-from model.weights import load_weights, model_id, save_weights
+from model.weights import DEFAULT_TRAINING, load_weights, model_id, save_weights
 from pipeline.samples import sample_folder
-from pipeline.train import DEFAULT_CONFIG
 from tests.conftest import TINY
 
 CONFIG = TrainingConfig(
@@ -136,7 +135,7 @@ def test_no_photos_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_shipped_configuration_is_read_and_a_wrong_one_named(tmp_path: Path) -> None:
-    config = TrainingConfig.from_toml(DEFAULT_CONFIG)
+    config = TrainingConfig.from_toml(DEFAULT_TRAINING)
     assert len(config.target_rates) == config.unroll[-1][1]
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("stepz = 3")
