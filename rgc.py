@@ -89,6 +89,7 @@ class RgcImageFile(ImageFile.ImageFile):
 def _save(image: Image.Image, fp: IO[bytes], filename: str | bytes) -> None:
     options = dict(image.encoderinfo)
     names = ("target_ms_ssim", "max_bpp", "iterations")
+    image = image.copy()
     for key in ("exif", "icc_profile", "xmp"):
         if key in options:
             image.info[key] = options[key].tobytes() if isinstance(options[key], Image.Exif) else options[key]

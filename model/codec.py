@@ -275,7 +275,7 @@ def _quality(reconstruction: Tensor, image: Tensor, job: _Job) -> float:
     height, width = job.pixels.shape[:2]
     decoded = _to_8_bits(reconstruction, height, width, job.grey)
     original = image[:, :height, :width] * 255
-    return ms_ssim(decoded.expand_as(original)[None], original[None]).item()
+    return min(ms_ssim(decoded.expand_as(original)[None], original[None]).item(), 1.0)
 
 
 def _all(state: State) -> list[Tensor]:

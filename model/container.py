@@ -10,20 +10,24 @@ from typing import Any
 
 SIGNATURE = b"\x89RGC\r\n\x1a\n"
 VERSION = 1
-MAX_PIXELS = 1 << 28  # 268 megapixels; a header that claims more is refused before anything is allocated
+MAX_PIXELS = 1 << 27  # 134 megapixels; a header that claims more is refused before anything is allocated
 MAX_ITERATIONS = 64
 _HEADER = struct.Struct(">BBIIB6s")  # version, colour, width, height, iterations, model id
 _CHUNK = struct.Struct(">4sI")
 _CRC = struct.Struct(">I")
 _ITERATION = struct.Struct(">HI")  # in the header: quality, length of the stream
-ITERATION_OVERHEAD = _CHUNK.size + _CRC.size  # bytes that an iteration takes beside its stream
+# Bytes that an iteration takes beside its stream, in its chunk and in the header.
+ITERATION_OVERHEAD = _CHUNK.size + _CRC.size + _ITERATION.size
 _QUALITY_UNIT = 65535
 _METADATA_CHUNKS = {"exif": b"EXIF", "icc_profile": b"ICCP", "xmp": b"XMPM", "alpha": b"ALPH"}
 
 
 def stored_quality(ms_ssim: float) -> float:
-    """An MS-SSIM as the header holds it, in steps of 1/65535; a negative one as 0."""
-    return round(max(ms_ssim, 0.0) * _QUALITY_UNIT) / _QUALITY_UNIT
+    """An MS-SSIM as the header holds it, 0 to 1 in steps of 1/65535.
+
+    On flat images rounding can lift the computed one a little above 1.
+    """
+    return round(min(max(ms_ssim, 0.0), 1.0) * _QUALITY_UNIT) / _QUALITY_UNIT
 
 
 class RgcError(ValueError):
@@ -69,7 +73,7 @@ class RgcFile:
         """The file's length up to and with each iteration."""
         length, lengths = len(self._preamble()), []
         for codes in self.codes:
-            length += ITERATION_OVERHEAD + len(codes)
+            length += _CHUNK.size + len(codes) + _CRC.size
             lengths.append(length)
         return lengths
 
@@ -106,8 +110,8 @@ def read_rgc(data: bytes, name: str = "data") -> RgcFile:
     lengths: list[int] = []
     kinds = {kind: field_name for field_name, kind in _METADATA_CHUNKS.items()}
     for kind, length, payload in _chunks(data, name):
-        if not fields and kind != b"HEAD":
-            raise RgcError(f"{name}: the first chunk is {kind!r}, not HEAD")
+        if bool(fields) == (kind == b"HEAD"):
+            raise RgcError(f"{name}: HEAD must be the first chunk and no other; {kind!r} is out of place")
         if kind == b"ITER":
             _check_length(length, len(codes), lengths, name)
         if payload is None:
@@ -120,7 +124,7 @@ def read_rgc(data: bytes, name: str = "data") -> RgcFile:
             codes.append(payload)
         elif kind in kinds:
             fields[kinds[kind]] = payload
-        elif kind[:1].isupper():  # lower case marks a chunk that a decoder may pass over
+        elif not kind[:1].islower():  # lower case marks a chunk that a decoder may pass over
             raise RgcError(f"{name}: unknown chunk {kind!r}; it was written by a newer rgc")
     if not fields:
         raise RgcError(f"{name}: cut off after {len(data)} bytes, before its header was complete")

@@ -64,14 +64,20 @@ def encode_photos(
 
     Args:
         sources: what each file says of where it came from, for the manifest; nothing if None.
+
+    Raises:
+        ValueError: more iterations are asked for than the model has; and see `Codec.encode`.
     """
+    for wanted in settings:
+        if (wanted.iterations or 0) > codec.iterations:
+            raise ValueError(f"iterations is {wanted.iterations}; this model has {codec.iterations}")
     files = [
         RgcFile(
             width=photo.pixels.shape[1],
             height=photo.pixels.shape[0],
             grey=photo.grey,
             model_id=codec.model_id,
-            ms_ssim=(0.0,) * codec.iterations,
+            ms_ssim=(),
             codes=(),
             exif=photo.exif,
             icc_profile=photo.icc_profile,
@@ -90,13 +96,15 @@ def encode_photos(
     return [_encoded(file, encoding) for file, encoding in zip(files, encodings, strict=True)]
 
 
-def encode_photo(codec: Codec, photo: DecodedPhoto, settings: Settings) -> RgcFile:
-    """Encodes one photo.
+def encode_photo(
+    codec: Codec, photo: DecodedPhoto, settings: Settings, source: dict[str, Any] | None = None
+) -> RgcFile:
+    """Encodes one photo; `source` as in `encode_photos`.
 
     Raises:
         TargetOutOfReachError: naming the best that the model reached.
     """
-    (encoded,) = encode_photos(codec, [photo], [settings])
+    (encoded,) = encode_photos(codec, [photo], [settings], [source or {}])
     if not encoded.reached:
         raise TargetOutOfReachError(encoded.why_not(settings))
     return encoded.file

@@ -12,6 +12,8 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from model.container import MAX_PIXELS
+
 pillow_heif.register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF")
@@ -27,8 +29,9 @@ RAW_SUFFIXES = frozenset(
 )
 VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mpeg .mts .webm .wmv".split())
 
-MAX_PIXELS = 1 << 27  # 134 megapixels
-# Flat colour takes a JPEG 1 byte for 64 pixels and a PNG 1 for 344 (8,256 with 1-bit pixels).
+# Flat colour takes a JPEG 1 byte for 64 pixels, a PNG 1 for 344 (8,256 with 1-bit pixels), a WebP 1 for
+# tens of thousands. Sizes that any machine has the memory for are let through whatever they claim.
+HARMLESS_PIXELS = 25_000_000
 MAX_PIXELS_A_BYTE = 10_000
 
 _TRANSPOSITIONS = {
@@ -65,7 +68,7 @@ class DecodedPhoto:
         pixels: (H, W, 3) uint8, EXIF orientation applied.
         grey: the three channels are equal because the source has only one.
         format: Pillow's name of the source format, "JPEG" for one.
-        exif: a TIFF structure, byte for byte but for the orientation, which is now 1.
+        exif: a TIFF structure, byte for byte but for the orientation, which is now 1 (of a TIFF: anew).
         icc_profile, xmp: byte for byte (but for an orientation in XMP).
         alpha: the alpha channel as a grey PNG, empty where opaque.
         notes: what was left out of the pixels, in words: frames, bits, colour space.
@@ -120,6 +123,8 @@ def decode_image(image: Image.Image) -> DecodedPhoto:
     notes = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         notes.append(f"the first of {frames} frames")
+    # After counting, which seeks, and before looking at the orientation, which loading a TIFF applies.
+    image.load()
     transposition = _TRANSPOSITIONS.get(_orientation(image))
     exif, xmp = _upright_exif(_exif(image)), _upright_xmp(_xmp(image))
     icc_profile = image.info.get("icc_profile") or b""
@@ -127,9 +132,9 @@ def decode_image(image: Image.Image) -> DecodedPhoto:
     if image.mode == "CMYK":
         image, icc_profile = _cmyk_to_srgb(image, icc_profile), b""
         notes.append("CMYK converted to sRGB")
-    elif image.mode.startswith("I") or image.mode == "F":
+    elif (mode := image.mode).startswith("I") or mode == "F":
         image = _to_8_bits(image)
-        notes.append("16 bits reduced to 8")
+        notes.append("floating point reduced to 8 bits" if mode == "F" else "16 bits reduced to 8")
     if transposition is not None:
         image = image.transpose(transposition)
     grey = image.mode in ("1", "L", "LA")
@@ -145,7 +150,7 @@ def _check_size(image: Image.Image, file_bytes: int) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise UnreadablePhotoError(f"{width}x{height} pixels; rgc takes up to {MAX_PIXELS} pixels")
-    if width * height > MAX_PIXELS_A_BYTE * file_bytes:
+    if width * height > max(HARMLESS_PIXELS, MAX_PIXELS_A_BYTE * file_bytes):
         raise UnreadablePhotoError(
             f"claims {width}x{height} pixels in {file_bytes} bytes: refused as a decompression bomb"
         )
@@ -162,7 +167,8 @@ def _exif(image: Image.Image) -> bytes:
     if image.format != "TIFF":
         return bytes(image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     try:
-        exif = image.getexif()
+        exif = Image.Exif()
+        exif.load(image.getexif().tobytes())  # a copy
         for tag in _TIFF_LAYOUT_TAGS & set(exif):
             del exif[tag]
         return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else b""

@@ -1,6 +1,7 @@
 """What a photo is encoded to: a quality, a size or a number of iterations."""
 
 import json
+import math
 from dataclasses import dataclass
 
 DEFAULT_TARGET_MS_SSIM = 0.97
@@ -30,7 +31,7 @@ class Settings:
             )
         if self.target_ms_ssim is not None and not 0 < self.target_ms_ssim < 1:
             raise ValueError(f"target_ms_ssim is {self.target_ms_ssim}; it lies above 0 and below 1")
-        if self.max_bits_per_pixel is not None and not self.max_bits_per_pixel > 0:
+        if self.max_bits_per_pixel is not None and not 0 < self.max_bits_per_pixel < math.inf:
             raise ValueError(f"max_bits_per_pixel is {self.max_bits_per_pixel}; it lies above 0")
         if self.iterations is not None and self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}; it is at least 1")

@@ -50,10 +50,9 @@ class TrainingConfig:
     def from_toml(cls, path: Path) -> "TrainingConfig":
         """Raises ValueError naming the file where its keys are not those above."""
         values: dict[str, Any] = tomllib.loads(path.read_text())
-        values["unroll"] = tuple(tuple(pair) for pair in values.get("unroll", ()))
-        values |= {name: tuple(values.get(name, ())) for name in ("rate_ramp", "target_rates")}
+        tuples = {name: _as_tuple(value) for name, value in values.items()}
         try:
-            return cls(**values)
+            return cls(**tuples)
         except TypeError as error:
             raise ValueError(f"{path}: {error}") from error
 
@@ -67,6 +66,11 @@ class TrainingConfig:
     def learning_rate_at(self, step: int) -> float:
         warmup = min((step + 1) / (0.02 * self.steps), 1.0)
         return self.learning_rate * warmup * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+def _as_tuple(value: Any) -> Any:
+    """TOML's arrays as tuples, which a frozen dataclass can hold."""
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value
 
 
 class RateControl:

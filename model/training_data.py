@@ -15,6 +15,7 @@ from torch import Tensor
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp"}
 _PREFETCHED_BATCHES = 4
+_MOST_TRIES = 10_000  # to find a photo that is large enough
 
 
 class PhotoSet:
@@ -75,12 +76,15 @@ def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Ite
     """Endless batches (batch, 3, size, size) of float32 in 0 to 1: random place, mirrored or not.
 
     Photos smaller than a crop are passed over. Batches are made ahead, in threads.
+
+    Raises:
+        ValueError: hardly any photo is large enough.
     """
     random = np.random.default_rng(seed)
     lock = threading.Lock()
 
     def crop() -> NDArray[np.uint8]:
-        while True:
+        for _ in range(_MOST_TRIES):
             with lock:
                 index = int(random.integers(len(photos)))
                 place = random.random(2)
@@ -92,6 +96,7 @@ def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Ite
             top, left = (place * (room + 1)).astype(int)
             cut = pixels[top : top + size, left : left + size]
             return cut[:, ::-1] if mirrored else cut
+        raise ValueError(f"{_MOST_TRIES} photos in a row were smaller than a crop of {size} pixels")
 
     def make_batch() -> NDArray[np.uint8]:
         return np.stack([crop() for _ in range(batch)])

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,24 +21,33 @@ def save_weights(model: ResidualGRUCodec, path: Path, training: str = "") -> Non
     save_file(tensors, path, {"config": json.dumps(asdict(model.config)), "training": training})
 
 
-def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
-    """The model of a weights file, in float32, for inference.
+def read_config(path: Path = DEFAULT_WEIGHTS) -> CodecConfig:
+    """The sizes of a weights file's model, without its weights.
 
     Raises:
         ValueError: the file is not one that `save_weights` wrote.
     """
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
-        if "config" not in metadata:
-            raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
+    if "config" not in metadata:
+        raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
+    return CodecConfig(**json.loads(metadata["config"]))
+
+
+def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
+    """The model of a weights file, in float32, for inference.
+
+    Raises:
+        ValueError: see `read_config`.
+    """
+    model = ResidualGRUCodec(read_config(path))
+    with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
-    model = ResidualGRUCodec(CodecConfig(**json.loads(metadata["config"])))
     model.load_state_dict(tensors)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(False)
 
 
-@lru_cache
 def model_id(path: Path = DEFAULT_WEIGHTS) -> str:
     """Names a model by its weights: "rgc-" and 12 hexadecimal digits of the file's SHA-256."""
     return "rgc-" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]

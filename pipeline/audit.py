@@ -16,11 +16,11 @@ from transforms.storage import escape_glob, join
 
 EXTREMES = 5
 _PATTERNS = ("*.parquet", "run=*/*.parquet", "manifest/run=*/*.parquet")
-# Of a photo's rows in several runs, the latest counts. Only encoded photos have a size and a quality.
+# Of a photo's rows in several runs, the latest run's counts: run ids begin with the time.
 _LATEST = """
     CREATE TEMP TABLE latest AS
     SELECT *, regexp_replace(source_uri, '/[^/]*$', '') AS folder FROM manifest
-    QUALIFY row_number() OVER (PARTITION BY source_uri ORDER BY finished_at DESC, run_id DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY source_uri ORDER BY run_id DESC) = 1
 """
 _FIGURES = """
     count(*) AS photos,

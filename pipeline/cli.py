@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from uuid import uuid4
 
 import typer
@@ -17,14 +17,15 @@ from rich.console import Console
 from model.codec import Codec
 from model.container import RgcError, RgcFile, read_rgc
 from model.files import TargetOutOfReachError, choose_device, encode_photo, to_image
-from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
+from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
-from model.weights import DEFAULT_TRAINING, model_id
+from model.weights import DEFAULT_TRAINING, model_id, read_config
 from pipeline.audit import ManifestError, audit, print_audit, print_totals
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.follow import Follower
 from pipeline.runner import is_local
+from transforms.decode import load_photo
 from transforms.find import find_files
 from transforms.manifest import Run, manifest_folder
 from transforms.restore import image_bytes
@@ -81,12 +82,14 @@ def compress(
     settings = _settings(target_ms_ssim, max_bpp, iterations)
     _check_run(source, device, options)
     now = datetime.now(UTC)
-    run = Run(f"{now:%Y%m%dT%H%M%SZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
+    run = Run(f"{now:%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
     with Follower(_err, "compress") as follower:
         progress = follower.path if is_local(options) else None
         run_compress(CompressJob(source, output, settings, run, device, max_batch_pixels, progress), options)
     folder = join(manifest_folder(output), f"run={run.run_id}")
     report = audit(folder)
+    if not report.totals["photos"]:
+        raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")
     print_totals(report, _out)
     if is_local(options) and follower.tally.resumed:
         new = report.totals["photos"] - follower.tally.resumed
@@ -111,14 +114,12 @@ def decompress(
     _check_run(source, device, options)
     with Follower(_err, "decompress") as follower:
         progress = follower.path if is_local(options) else None
-        run_decompress(DecompressJob(source, output, image_format, iterations, device, progress), options)
-    tally = follower.tally
-    if is_local(options):
-        decoded = tally.finished - len(tally.failures)
-        _out.print(f"{tally.finished} .rgc files: {decoded} decoded, {len(tally.failures)} failed")
-    for tick in tally.failures:
+        job = DecompressJob(source, output, image_format, iterations, device, progress)
+        decoded, failed = run_decompress(job, options)
+    _out.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
+    for tick in follower.tally.failures:
         _err.print(f"failed: {tick.reason}", highlight=False, markup=False)
-    raise typer.Exit(1 if tally.failures else 0)
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
@@ -134,8 +135,11 @@ def encode(
     settings = _settings(target_ms_ssim, max_bpp, iterations)
     codec = Codec.load(_device(device))
     try:
-        check_name(photo)
-        file = encode_photo(codec, read_photo(read_bytes(photo)), settings)
+        found = list(find_files(photo))
+        if len(found) != 1:
+            _fail(f"{photo}: {len(found)} files, not one; rgc compress takes folders")
+        loaded = load_photo(found[0])
+        file = encode_photo(codec, loaded.decoded, settings, loaded.source_record(settings))
         write_bytes(rgc, file.to_bytes())
     except (NotAPhotoError, UnreadablePhotoError, TargetOutOfReachError, OSError) as error:
         _fail(f"{photo}: {error}")
@@ -230,8 +234,8 @@ def evaluate_command(
         raise typer.BadParameter(f"{', '.join(unknown)}: not one of {known}", param_hint="--against")
     try:
         evaluation = evaluate(list(read_folder(images)), names, published or [], _device(device))
-    except (NotAPhotoError, UnreadablePhotoError) as error:
-        _fail(f"{images}: {error}")
+    except ValueError as error:
+        _fail(str(error))
     print_evaluation(evaluation, _out)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(evaluation)))
@@ -282,6 +286,9 @@ def _settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: i
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise typer.BadParameter(f"{' and '.join(names)} exclude each other")
+    most = read_config().iterations
+    if iterations is not None and iterations > most:
+        raise typer.BadParameter(f"{iterations}; the model has {most}", param_hint="--iterations")
     try:
         return Settings.from_options(target_ms_ssim, max_bpp, iterations)
     except ValueError as error:
@@ -329,7 +336,7 @@ def _check_run(source: str, device: Device, options: PipelineOptions) -> None:
         raise typer.BadParameter(str(error), param_hint="INPUT") from error
 
 
-def _fail(message: str) -> Any:
+def _fail(message: str) -> NoReturn:
     _err.print(message, highlight=False, markup=False)
     raise typer.Exit(1)
 

@@ -1,8 +1,10 @@
 """The decompress pipeline: .rgc files to photos."""
 
+import logging
 from dataclasses import dataclass
 
 import apache_beam as beam
+from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -11,6 +13,9 @@ from pipeline.runner import local_runner, torch_threads
 from transforms.find import find_files
 from transforms.progress import Tick, report, report_found
 from transforms.restore import DecodeHandler, RestoredFile, load_rgc, write_image
+
+_LOG = logging.getLogger(__name__)
+_METRICS = "decompress"
 
 
 @dataclass(frozen=True)
@@ -25,24 +30,32 @@ class DecompressJob:
     progress_path: str | None = None
 
 
-def run_decompress(job: DecompressJob, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end."""
+def run_decompress(job: DecompressJob, options: PipelineOptions) -> tuple[int, int]:
+    """Runs the pipeline to its end; returns how many files were decoded, and how many failed."""
     handler = DecodeHandler(job.device, DEFAULT_BATCH_PIXELS, torch_threads(options))
-    with beam.Pipeline(runner=local_runner(options), options=options) as pipeline:
-        (
-            pipeline
-            | beam.Create([job.source])
-            | "Find" >> beam.FlatMap(find_files, ".rgc")
-            | "ReportFound" >> beam.Map(report_found, job.progress_path)
-            | beam.Reshuffle()
-            | "Load" >> beam.Map(load_rgc, job.iterations)
-            | "Decode" >> RunInference(handler)
-            | "Write" >> beam.Map(write_image, job.output, job.image_format)
-            | "Report" >> beam.Map(_report_restored, job.progress_path)
-        )
+    pipeline = beam.Pipeline(runner=local_runner(options), options=options)
+    _ = (
+        pipeline
+        | beam.Create([job.source])
+        | "Find" >> beam.FlatMap(find_files, ".rgc")
+        | "ReportFound" >> beam.Map(report_found, job.progress_path)
+        | beam.Reshuffle()
+        | "Load" >> beam.Map(load_rgc, job.iterations)
+        | "Decode" >> RunInference(handler)
+        | "Write" >> beam.Map(write_image, job.output, job.image_format)
+        | "Report" >> beam.Map(_report_restored, job.progress_path)
+    )
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace(_METRICS))["counters"]
+    counts = {counter.key.metric.name: counter.result for counter in counters}
+    return counts.get("decoded", 0), counts.get("failed", 0)
 
 
 def _report_restored(restored: RestoredFile, path: str | None) -> None:
     status = "failed" if restored.uri is None else "decoded"
+    Metrics.counter(_METRICS, status).inc()
+    if restored.uri is None and path is None:  # else the command line names it
+        _LOG.error("%s", restored.error)
     tick = Tick(restored.photo.uri, status, restored.photo.size, restored.pixels, reason=restored.error)
     report(tick, path)

@@ -23,7 +23,7 @@ from model.codec import Codec
 from model.container import read_rgc
 from model.files import encode_photo
 from model.ms_ssim import ms_ssim
-from model.photo import DecodedPhoto, check_name, read_photo
+from model.photo import DecodedPhoto, NotAPhotoError, UnreadablePhotoError, check_name, read_photo
 from model.settings import Settings
 from model.weights import DEFAULT_WEIGHTS
 
@@ -62,11 +62,17 @@ def read_folder(folder: Path) -> Iterator[DecodedPhoto]:
     """The photos in a folder, all the way down, without metadata.
 
     Raises:
-        NotAPhotoError, UnreadablePhotoError: a folder to measure on holds photos only.
+        ValueError: no photo is there, or a file that is none, naming it.
     """
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        check_name(path.name)
-        photo = read_photo(path.read_bytes())
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    if not paths:
+        raise ValueError(f"{folder}: no photos there")
+    for path in paths:
+        try:
+            check_name(path.name)
+            photo = read_photo(path.read_bytes())
+        except (NotAPhotoError, UnreadablePhotoError) as error:
+            raise ValueError(f"{path}: {error}") from error
         yield DecodedPhoto(photo.pixels, photo.grey, photo.format)
 
 

@@ -4,10 +4,11 @@ import json
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -86,7 +87,7 @@ class Follower:
             task = bar.add_task(self._verb, total=None)
             while True:
                 stopping = self._stop.is_set()  # read before the file, so that the last lines count
-                for line in file:
+                for line in _whole_lines(file):
                     self.tally.count(Tick(**json.loads(line)))
                 # Bytes tell how far it is; their number of pixels is only known once they are read.
                 bar.update(
@@ -101,3 +102,14 @@ class Follower:
                     self._console.print(f"{self._verb} {self.tally.text()}")
                     next_line += SECONDS_BETWEEN_LINES
                 self._stop.wait(_POLL_SECONDS)
+
+
+def _whole_lines(file: TextIO) -> Iterator[str]:
+    """The lines that are complete by now; the rest stays for the next time."""
+    while True:
+        start = file.tell()
+        line = file.readline()
+        if not line.endswith("\n"):
+            file.seek(start)
+            return
+        yield line

@@ -1,7 +1,6 @@
 """Choosing a Beam runner, and sharing this machine's cores among its workers."""
 
-import os
-
+import torch
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
@@ -32,5 +31,5 @@ def torch_threads(options: PipelineOptions) -> int | None:
     direct = options.view_as(DirectOptions)
     if not is_local(options) or direct.direct_running_mode != "multi_processing":
         return None
-    cores = len(os.sched_getaffinity(0))
+    cores = torch.get_num_threads()
     return max(cores // (direct.direct_num_workers or cores), 1)

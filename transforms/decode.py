@@ -16,12 +16,23 @@ LOADED = "loaded"
 REJECTED = "rejected"
 
 
-def load_photo(photo: Photo, run: Run) -> LoadedPhoto | ManifestRow:
+def load_photo(photo: Photo) -> LoadedPhoto:
+    """A photo's pixels.
+
+    Raises:
+        NotAPhotoError, UnreadablePhotoError, OSError: see `read_photo`.
+    """
+    if photo.unreadable:
+        raise UnreadablePhotoError(photo.unreadable)
+    check_name(photo.relative)
+    data = read_bytes(photo.uri)
+    return LoadedPhoto(photo, hashlib.sha256(data).hexdigest(), read_photo(data))
+
+
+def load_or_reject(photo: Photo, run: Run) -> LoadedPhoto | ManifestRow:
     """A photo's pixels, or its row: `kept` where it is no photo, `failed` where it cannot be read."""
     try:
-        check_name(photo.relative)
-        data = read_bytes(photo.uri)
-        return LoadedPhoto(photo, hashlib.sha256(data).hexdigest(), read_photo(data))
+        return load_photo(photo)
     except NotAPhotoError as error:
         return ManifestRow.not_encoded(run, photo, "kept", str(error))
     except (UnreadablePhotoError, OSError, MemoryError) as error:
@@ -35,5 +46,5 @@ class LoadPhotos(beam.DoFn):
         self._run = run
 
     def process(self, photo: Photo) -> Iterator[Any]:
-        loaded = load_photo(photo, self._run)
+        loaded = load_or_reject(photo, self._run)
         yield TaggedOutput(LOADED if isinstance(loaded, LoadedPhoto) else REJECTED, loaded)

@@ -1,9 +1,11 @@
 """What flows between the stages: one frozen dataclass each, all carrying the photo's identity."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from model.files import EncodedPhoto
 from model.photo import DecodedPhoto
+from model.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,14 @@ class Photo:
         relative: the same below INPUT, with forward slashes; names the output.
         size: bytes.
         fingerprint: changes when the file does.
+        unreadable: why listing it already found that it cannot be read, else empty.
     """
 
     uri: str
     relative: str
     size: int
     fingerprint: str
+    unreadable: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,17 @@ class LoadedPhoto:
     @property
     def height(self) -> int:
         return self.decoded.pixels.shape[0]
+
+    def source_record(self, settings: Settings) -> dict[str, Any]:
+        """What the .rgc file says of its source, enough for its manifest row: see FORMAT.md, `SRCE`."""
+        return {
+            "bytes": self.photo.size,
+            "fingerprint": self.photo.fingerprint,
+            "format": self.decoded.format,
+            "notes": list(self.decoded.notes),
+            "settings": settings.to_json(),
+            "sha256": self.sha256,
+        }
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import apache_beam as beam
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.parquetio import WriteToParquet
@@ -153,8 +154,11 @@ def manifest_folder(output: str) -> str:
     return join(output, "manifest")
 
 
-def read_rows(output: str) -> Iterator[ManifestRow]:
-    """The rows of all earlier runs into `output`. A Parquet file that cannot be read is passed over."""
+def read_rows(output: str, run: Run) -> Iterator[ManifestRow]:
+    """The rows of earlier runs into `output` by the same model with the same settings as `run`.
+
+    A Parquet file that cannot be read is passed over.
+    """
     pattern = join(escape_glob(manifest_folder(output)), "run=*/*.parquet")
     for file in FileSystems.match([pattern])[0].metadata_list:
         try:
@@ -165,7 +169,8 @@ def read_rows(output: str) -> Iterator[ManifestRow]:
             _LOG.warning("%s: cannot be read and is passed over: %s", file.path, error)
             continue
         if table.schema.equals(SCHEMA):
-            yield from (ManifestRow(**row) for row in table.to_pylist())
+            same_work = (pc.field("model") == run.model) & (pc.field("settings") == run.settings)
+            yield from (ManifestRow(**row) for row in table.filter(same_work).to_pylist())
         else:
             _LOG.warning("%s: has other columns than this rgc writes and is passed over", file.path)
 

@@ -34,7 +34,7 @@ def report(tick: Tick, path: str | None) -> None:
     """Appends a tick to the file at `path`, if there is one, as a line of JSON."""
     if path is None:
         return
-    line = (json.dumps(asdict(tick)) + "\n").encode(errors="surrogateescape")
+    line = (json.dumps(asdict(tick)) + "\n").encode()
     file = os.open(path, os.O_WRONLY | os.O_APPEND)  # one write each, so lines never mix
     try:
         os.write(file, line)

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -15,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from model.codec import Codec
 from model.container import RgcError, RgcFile, read_rgc
 from model.files import with_alpha
+from model.photo import PHOTO_SUFFIXES
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, in_available_memory
 from transforms.storage import join, read_bytes, write_bytes
@@ -63,8 +65,8 @@ def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
     """Reads a .rgc file, and only its first `iterations` if given."""
     try:
         file = read_rgc(read_bytes(photo.uri), photo.uri)
-    except (RgcError, OSError) as error:
-        return LoadedRgc(photo, None, str(error))
+    except Exception as error:  # one bad file never stops a run
+        return LoadedRgc(photo, None, f"{photo.uri}: {error}" if photo.uri not in str(error) else str(error))
     return LoadedRgc(photo, file if iterations is None else file.first_iterations(iterations))
 
 
@@ -95,21 +97,33 @@ class DecodeHandler(CodecHandler):
 
 
 def write_image(restored: Restored, output: str, image_format: str) -> RestoredFile:
-    """Writes the image to `output`, under the photo's own name where its suffix fits the format."""
+    """Writes the image to `output`, under the name that `image_name` gives.
+
+    A file that is already there stays as it is: if it is another one, that is an error.
+    """
     if restored.file is None or restored.pixels is None:
         return RestoredFile(restored.photo, 0, None, restored.error)
     uri = join(output, image_name(restored.photo.relative, image_format))
     try:
-        write_bytes(uri, image_bytes(with_alpha(restored.file, restored.pixels), image_format))
-    except (OSError, ValueError) as error:
+        data = image_bytes(with_alpha(restored.file, restored.pixels), image_format)
+        if not FileSystems.exists(uri):
+            write_bytes(uri, data)
+        elif read_bytes(uri) != data:
+            raise FileExistsError("another file is there already, and is not overwritten")
+    except Exception as error:  # one bad file never stops a run
         return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: writing {uri}: {error}")
     return RestoredFile(restored.photo, restored.pixels.shape[0] * restored.pixels.shape[1], uri)
 
 
 def image_name(relative: str, image_format: str) -> str:
-    """`a.jpg.rgc` to `a.jpg` if JPEG is wanted, else to `a.jpg.png`: no two files meet in one name."""
+    """`a.jpg.rgc` to `a.jpg` if JPEG is wanted, else to `a.jpg.png`.
+
+    No two photos meet in one name: `a.heic.rgc` takes `a.heic.jpg`, so `a.heic.jpg.rgc` does not.
+    """
     name = relative.removesuffix(".rgc")
-    if PurePosixPath(name).suffix.lower() in _SUFFIXES[image_format]:
+    path = PurePosixPath(name)
+    of_this_format = path.suffix.lower() in _SUFFIXES[image_format]
+    if of_this_format and PurePosixPath(path.stem).suffix.lower() not in PHOTO_SUFFIXES:
         return name
     return name + _SUFFIXES[image_format][0]
 

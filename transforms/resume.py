@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
 from model.container import RgcError, RgcFile, read_rgc
 from transforms.elements import Photo
 from transforms.manifest import ManifestRow, Run, read_rows
-from transforms.storage import escape_glob, join, read_bytes
+from transforms.storage import join, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,35 +28,32 @@ def rgc_uri(output: str, photo: Photo) -> str:
 
 
 def finished_row(run: Run, output: str, photo: Photo, earlier: Iterable[ManifestRow]) -> ManifestRow | None:
-    """The row of a photo that needs no work in this run, or None.
+    """The row of a photo that needs no work in this run, or None; `earlier` are its rows of earlier runs.
 
     That is so where its .rgc file is there, made of the same source by the same model with the same
     settings, or where an earlier run with all of these the same decided to keep the original.
     """
-    earlier = [row for row in earlier if _same_work(row, run, photo)]
+    earlier = [row for row in earlier if row.source_fingerprint == photo.fingerprint]
     for row in earlier:
         if row.status == "kept":
             return replace(row, run_id=run.run_id)
     uri = rgc_uri(output, photo)
-    matches = FileSystems.match([escape_glob(uri)])[0].metadata_list
-    if not matches:
-        return None
-    data = read_bytes(uri)
     try:
+        finished_at = FileSystems.get_filesystem(uri).metadata(uri).last_updated_in_seconds
+        data = read_bytes(uri)
         file = read_rgc(data, uri)
+    except (OSError, BeamIOError):
+        return None
     except RgcError as error:
         _LOG.warning("%s; it is encoded again", error)
         return None
     if not _is_of(file, run, photo):
         return None
-    finished_at = datetime.fromtimestamp(matches[0].last_updated_in_seconds, UTC)
-    row = ManifestRow.encoded(run, photo, uri, file, data, finished_at, encode_seconds=None)
+    row = ManifestRow.encoded(
+        run, photo, uri, file, data, datetime.fromtimestamp(finished_at, UTC), encode_seconds=None
+    )
     same_file = [known for known in earlier if known.rgc_sha256 == row.rgc_sha256]
     return replace(same_file[-1], run_id=run.run_id) if same_file else row
-
-
-def _same_work(row: ManifestRow, run: Run, photo: Photo) -> bool:
-    return (row.source_fingerprint, row.model, row.settings) == (photo.fingerprint, run.model, run.settings)
 
 
 def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
@@ -79,7 +77,7 @@ class SkipFinished(beam.PTransform):
         earlier = (
             photos.pipeline
             | beam.Create([self._output])
-            | "ReadEarlierManifests" >> beam.FlatMap(read_rows)
+            | "ReadEarlierManifests" >> beam.FlatMap(read_rows, self._run)
             | "ByUri" >> beam.Map(lambda row: (row.source_uri, row))
         )
         keyed = photos | "PhotosByUri" >> beam.Map(lambda photo: (photo.uri, photo))

@@ -4,6 +4,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 _PLAIN = CompressionTypes.UNCOMPRESSED  # a name that ends in .gz is still just bytes to us
+OUTPUT_FOLDERS = ("codes", "manifest")  # below OUTPUT; all that rgc compress writes
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
@@ -24,6 +25,11 @@ def write_bytes(uri: str, data: bytes) -> None:
         file.write(data)
     if local:
         FileSystems.rename([target], [uri])
+
+
+def delete_if_there(uri: str) -> None:
+    if FileSystems.exists(uri):
+        FileSystems.delete([uri])
 
 
 def join(base: str, relative: str) -> str:

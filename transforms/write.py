@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime
 
+from apache_beam.io.filesystem import BeamIOError
+
 from model.settings import Settings
 from transforms.elements import Encoded
 from transforms.manifest import ManifestRow, Run
 from transforms.resume import rgc_uri
-from transforms.storage import write_bytes
+from transforms.storage import delete_if_there, write_bytes
 
 
 def write_rgc(encoded: Encoded, run: Run, settings: Settings, output: str) -> ManifestRow:
@@ -14,15 +16,18 @@ def write_rgc(encoded: Encoded, run: Run, settings: Settings, output: str) -> Ma
     photo, result = encoded.photo, encoded.result
     if result is None:
         return ManifestRow.not_encoded(run, photo, "failed", encoded.error, encoded)
-    if not result.reached:
-        return ManifestRow.not_encoded(run, photo, "kept", result.why_not(settings), encoded)
-    data = result.file.to_bytes()
-    if len(data) >= photo.size:
-        reason = f"not smaller: {len(data)} bytes against the original's {photo.size}"
-        return ManifestRow.not_encoded(run, photo, "kept", reason, encoded)
     uri = rgc_uri(output, photo)
+    data = result.file.to_bytes()
+    reason = ""
+    if not result.reached:
+        reason = result.why_not(settings)
+    elif len(data) >= photo.size:
+        reason = f"not smaller: {len(data)} bytes against the original's {photo.size}"
     try:
+        if reason:
+            delete_if_there(uri)  # of the photo as it was before, or at another target
+            return ManifestRow.not_encoded(run, photo, "kept", reason, encoded)
         write_bytes(uri, data)
-    except OSError as error:
+    except (OSError, BeamIOError) as error:
         return ManifestRow.not_encoded(run, photo, "failed", f"writing {uri}: {error}", encoded)
     return ManifestRow.encoded(run, photo, uri, result.file, data, datetime.now(UTC), encoded.seconds)

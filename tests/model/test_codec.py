@@ -110,6 +110,28 @@ def test_shipped_model_gets_better_with_each_iteration(shipped_codec: Codec, ast
     assert file.ms_ssim[-1] > 0.97
 
 
+@pytest.mark.parametrize("grey_level", [0, 200, 255])
+def test_flat_images_make_valid_files(shipped_codec: Codec, grey_level: int) -> None:
+    """Rounding lifts their MS-SSIM above 1 at times, which no file can hold."""
+    photo = decode_image(Image.new("RGB", (300, 200), (grey_level,) * 3))
+    file = encode_photo(shipped_codec, photo, Settings(iterations=2))
+    assert read_rgc(file.to_bytes()).ms_ssim == file.ms_ssim
+    assert max(file.ms_ssim) <= 1
+
+
+def test_more_iterations_than_the_model_has_are_refused(tiny_codec: Codec, astronaut: Image.Image) -> None:
+    with pytest.raises(ValueError, match="iterations is 4; this model has 3"):
+        encode_photo(tiny_codec, decode_image(astronaut), Settings(iterations=4))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_bits_coded_on_a_gpu_decode_on_the_cpu(shipped_codec: Codec, astronaut: Image.Image) -> None:
+    photo = decode_image(astronaut)
+    file = encode_photo(Codec.load("cuda"), photo, Settings(iterations=4))
+    decoded = to_image(shipped_codec, file)
+    assert quality(decoded, astronaut) == pytest.approx(file.ms_ssim[-1], abs=1e-3)
+
+
 def test_refuses_files_it_cannot_decode(tiny_codec: Codec, astronaut: Image.Image) -> None:
     photo = decode_image(astronaut.resize((32, 32)))
     file = encode_photo(tiny_codec, photo, Settings(iterations=1))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
-from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
+from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, decode_image, read_photo
 
 
 def saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
@@ -48,6 +48,18 @@ def test_orientation_is_applied_once(small: Image.Image, orientation: int, image
     kept.load(photo.exif)
     assert kept.get(ExifTags.Base.Orientation, 1) == 1
     assert kept[ExifTags.Base.Make] == "Maker"
+
+
+def test_orientation_of_tiffs_is_applied_once_whatever_pillow_has_loaded(small: Image.Image) -> None:
+    """Pillow applies it when it loads a TIFF, and counting the pages unloads the first one."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = saved(small, "TIFF", exif=exif, save_all=True, append_images=[small.rotate(180)])
+    expected = np.array(small.transpose(Image.Transpose.ROTATE_270))
+    assert np.array_equal(read_photo(data).pixels, expected)
+    assert np.array_equal(decode_image(Image.open(io.BytesIO(data))).pixels, expected)
+    single = saved(small, "TIFF", exif=exif)
+    assert np.array_equal(decode_image(Image.open(io.BytesIO(single))).pixels, expected)
 
 
 def test_metadata_is_kept_byte_for_byte(small: Image.Image) -> None:
@@ -133,6 +145,12 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
         read_photo(png(10_000, 10_000))
     with pytest.raises(UnreadablePhotoError, match=r"20000x20000 pixels|DecompressionBombError"):
         read_photo(png(20_000, 20_000) + bytes(10**6))
+
+
+def test_a_flat_photo_is_no_bomb() -> None:
+    data = saved(Image.new("RGB", (4000, 3000), "white"), "WEBP", lossless=True)
+    assert len(data) < 1000
+    assert read_photo(data).pixels.shape == (3000, 4000, 3)
 
 
 @pytest.mark.parametrize("name", ["a.CR2", "b/c.dng", "film.MP4", "notes.txt", "README", "a.jpg.rgc"])

@@ -19,6 +19,7 @@ def test_canonical_json() -> None:
         ({"target_ms_ssim": 0.9, "iterations": 2}, "target_ms_ssim.*iterations"),
         ({"target_ms_ssim": 1.0}, r"target_ms_ssim is 1\.0"),
         ({"max_bits_per_pixel": 0.0}, r"max_bits_per_pixel is 0\.0"),
+        ({"max_bits_per_pixel": float("inf")}, "max_bits_per_pixel is inf"),
         ({"iterations": 0}, "iterations is 0"),
     ],
 )

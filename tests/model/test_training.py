@@ -61,9 +61,16 @@ def test_every_parameter_is_trained() -> None:
     subject.step = CONFIG.steps // 2
     for _ in range(3):
         subject.train_step(torch.rand(2, 3, 64, 64))
-    still = [name for name, value in subject.model.named_parameters() if torch.equal(value, before[name])]
-    unrolled_no_further = [name for name in still if "context" in name or "bias" in name]
-    assert still == unrolled_no_further
+    still = {name for name, value in subject.model.named_parameters() if torch.equal(value, before[name])}
+    steps_of_the_last_iteration = range(2 * TINY.context_groups, 3 * TINY.context_groups)
+    layers = ("neighbours", "logits")
+    # Two iterations are unrolled: the third one's own parameters wait. Nothing precedes the first group.
+    assert still == {"context.neighbours.0.weight"} | {
+        f"context.{layer}.{step}.{kind}"
+        for layer in layers
+        for step in steps_of_the_last_iteration
+        for kind in ("weight", "bias")
+    }
 
 
 def test_a_restored_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
@@ -127,6 +134,11 @@ def test_crops_come_from_folders_and_tar_files_alike(photos: PhotoSet, tmp_path:
     one, other = (next(crops(source, 64, 4, seed=(3,))) for source in (photos, photos))
     assert one.shape == (4, 3, 64, 64) and one.min() >= 0 and one.max() <= 1
     assert torch.equal(one, other)
+
+
+def test_photos_smaller_than_a_crop_are_an_error(photos: PhotoSet) -> None:
+    with pytest.raises(ValueError, match="smaller than a crop of 500 pixels"):
+        next(crops(photos, 500, 2, seed=(0,)))
 
 
 def test_no_photos_is_an_error(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import ExifTags, Image
 from typer.testing import CliRunner, Result
 
@@ -120,11 +121,51 @@ def test_a_target_out_of_reach_keeps_the_original_and_is_not_tried_again(
     assert "1 of them were finished in an earlier run, 0 in this one" in result.output
 
 
-def test_output_below_the_input_is_not_an_input(photo_folder: Path) -> None:
-    output = photo_folder / "out"
+@pytest.mark.parametrize("source, output", [("FOLDER", "FOLDER/out"), (".", "out"), ("FOLDER", "FOLDER")])
+def test_output_below_the_input_is_not_an_input(
+    photo_folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str
+) -> None:
+    monkeypatch.chdir(photo_folder)
     for _ in range(2):
-        result = rgc("compress", photo_folder, output, *FAST)
+        folders = [name.replace("FOLDER", str(photo_folder)) for name in (source, output)]
+        result = rgc("compress", *folders, *FAST)
         assert "4 photos" in result.output
+
+
+def test_names_that_no_table_can_hold_are_failed_rows(photo_folder: Path, tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(photo_folder) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    result = rgc("compress", photo_folder, tmp_path / "out", *FAST)
+    assert "5 photos: 2 encoded, 1 kept, 2 failed" in result.output
+    assert rows(tmp_path / "out")[r"caf\xe9.jpg"]["reason"] == "its name is not UTF-8"
+
+
+def test_an_empty_folder_is_a_wrong_call(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = rgc("compress", tmp_path / "empty", tmp_path / "out")
+    assert result.exit_code == 2 and "INPUT" in result.output
+
+
+def test_a_kept_photo_leaves_no_file_of_an_earlier_run(photo_folder: Path, tmp_path: Path) -> None:
+    photo, output = photo_folder / "a.jpg", tmp_path / "out"
+    rgc("compress", photo, output, *FAST)
+    assert list(output.rglob("*.rgc"))
+    rgc("compress", photo, output, "--target-ms-ssim", "0.9999")
+    assert not list(output.rglob("*.rgc"))
+    assert json.loads(rgc("audit", output, "--json").output)["totals"]["kept"] == 1
+    rgc("compress", photo, output, *FAST)
+    rgc("compress", photo, output, "--target-ms-ssim", "0.9999")  # decided before; its row is not the oldest
+    assert json.loads(rgc("audit", output, "--json").output)["totals"]["kept"] == 1
+
+
+def test_decompress_overwrites_no_other_file(photo_folder: Path, tmp_path: Path) -> None:
+    rgc("compress", photo_folder, tmp_path / "out", *FAST)
+    original = (photo_folder / "a.jpg").read_bytes()
+    result = rgc("decompress", tmp_path / "out" / "codes", photo_folder, "--format", "jpeg")
+    assert result.exit_code == 1 and "not overwritten" in result.output
+    assert (photo_folder / "a.jpg").read_bytes() == original
+    for _ in range(2):  # what it wrote itself is no obstacle
+        result = rgc("decompress", tmp_path / "out" / "codes", tmp_path / "images")
+        assert result.exit_code == 0
 
 
 def test_originals_are_not_touched(photo_folder: Path, tmp_path: Path) -> None:
@@ -216,7 +257,12 @@ def test_single_files_and_info(photo_folder: Path, tmp_path: Path) -> None:
         (["compress", "IN", "OUT", "--no-such-option", "1"], "--no_such_option"),
         (["compress", "IN", "OUT", "stray"], "stray"),
         (["compress", "IN/missing", "OUT"], "INPUT"),
-        (["compress", "IN", "OUT", "--device", "cuda"], "--device"),
+        (["compress", "IN", "OUT", "--iterations", "99"], "--iterations"),
+        pytest.param(
+            ["compress", "IN", "OUT", "--device", "cuda"],
+            "--device",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
         (["decompress", "IN/missing", "OUT"], "INPUT"),
         (["decode", "a.rgc", "a.xyz"], "--format"),
     ],
@@ -240,9 +286,10 @@ def test_a_killed_run_loses_nothing(photo_folder: Path, tmp_path: Path) -> None:
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    survived = len(list(output.rglob("*.rgc")))
-    assert survived >= 1
+    survivors = {path: path.stat().st_mtime_ns for path in output.rglob("*.rgc")}
+    assert 1 <= len(survivors) < 8
     rgc("compress", photo_folder, output, *FAST, "--max-batch-pixels", "1")
+    assert survivors == {path: path.stat().st_mtime_ns for path in survivors}
     rgc("compress", photo_folder, undisturbed, *FAST, "--max-batch-pixels", "1")
 
     def codes(folder: Path) -> dict[Path, bytes]:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ def test_relative_sources(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir(photo_folder)
     assert names("trip") == ["b.png", "broken.jpg"]
     assert names("a.jpg") == ["a.jpg"]
+    assert names("*.jpg") == ["a.jpg"]
 
 
 def test_names_with_glob_characters(tmp_path: Path) -> None:
@@ -41,6 +43,14 @@ def test_fingerprints_change_with_the_file(tmp_path: Path) -> None:
     (second,) = find_files(str(photo))
     assert (first.size, second.size) == (3, 5)
     assert first.fingerprint != second.fingerprint
+
+
+def test_what_cannot_be_looked_at_is_still_found(tmp_path: Path) -> None:
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "gone.jpg")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.jpg")).write_bytes(b"x")
+    found = {photo.relative: photo.unreadable for photo in find_files(str(tmp_path))}
+    assert "No such file" in found["link.jpg"]
+    assert found[r"caf\xe9.jpg"] == "its name is not UTF-8"
 
 
 def test_nothing_there(tmp_path: Path) -> None:
