@@ -1,8 +1,8 @@
 """Random crops of photos from folders and tar files."""
 
 import io
+import itertools
 import tarfile
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -80,29 +80,26 @@ def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Ite
     Raises:
         ValueError: hardly any photo is large enough.
     """
-    random = np.random.default_rng(seed)
-    lock = threading.Lock()
 
-    def crop() -> NDArray[np.uint8]:
-        for _ in range(_MOST_TRIES):
-            with lock:
-                index = int(random.integers(len(photos)))
-                place = random.random(2)
-                mirrored = random.random() < 0.5
-            pixels = photos[index]
-            room = np.array(pixels.shape[:2]) - size
-            if room.min() < 0:
-                continue
-            top, left = (place * (room + 1)).astype(int)
-            cut = pixels[top : top + size, left : left + size]
-            return cut[:, ::-1] if mirrored else cut
-        raise ValueError(f"{_MOST_TRIES} photos in a row were smaller than a crop of {size} pixels")
+    def make_batch(number: int) -> NDArray[np.uint8]:
+        random = np.random.default_rng((*seed, number))  # its own: batches are made side by side
+        return np.stack([_crop(photos, size, random) for _ in range(batch)])
 
-    def make_batch() -> NDArray[np.uint8]:
-        return np.stack([crop() for _ in range(batch)])
-
+    numbers = itertools.count()
     with ThreadPoolExecutor(2) as threads:
-        ahead = [threads.submit(make_batch) for _ in range(_PREFETCHED_BATCHES)]
+        ahead = [threads.submit(make_batch, next(numbers)) for _ in range(_PREFETCHED_BATCHES)]
         while True:
             yield torch.from_numpy(ahead.pop(0).result()).permute(0, 3, 1, 2) / 255
-            ahead.append(threads.submit(make_batch))
+            ahead.append(threads.submit(make_batch, next(numbers)))
+
+
+def _crop(photos: PhotoSet, size: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    for _ in range(_MOST_TRIES):
+        pixels = photos[int(random.integers(len(photos)))]
+        room = np.array(pixels.shape[:2]) - size
+        if room.min() < 0:
+            continue
+        top, left = random.integers(room + 1)
+        cut = pixels[top : top + size, left : left + size]
+        return cut[:, ::-1] if random.random() < 0.5 else cut
+    raise ValueError(f"{_MOST_TRIES} photos in a row were smaller than a crop of {size} pixels")

@@ -1,0 +1,81 @@
+"""The pictures for the README: a photo as JPEG and as rgc at equal MS-SSIM, and what each iteration adds.
+
+python -m tests.benchmarks.figure PHOTO OUT_FOLDER [--target-ms-ssim 0.95]
+"""
+
+import argparse
+import io
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("agg")
+import numpy as np
+import torch
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.codec import Codec
+from model.files import encode_photo
+from model.ms_ssim import ms_ssim
+from model.photo import read_photo
+from model.settings import Settings
+
+ITERATIONS = (1, 2, 4, 8)
+
+
+def quality(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> float:
+    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
+    return ms_ssim(images[0], images[1]).item()
+
+
+def smallest_jpeg(pixels: NDArray[np.uint8], target: float) -> tuple[bytes, NDArray[np.uint8]]:
+    """The JPEG of the lowest quality setting that reaches a target, as good as rgc's at least."""
+    for setting in range(2, 100):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, "JPEG", quality=setting, optimize=True)
+        decoded = np.array(Image.open(buffer))
+        if quality(decoded, pixels) >= target:
+            return buffer.getvalue(), decoded
+    raise ValueError(f"JPEG does not reach MS-SSIM {target}")
+
+
+def show(axes: Axes, image: NDArray[np.uint8], title: str) -> None:
+    axes.imshow(image)
+    axes.set_title(title, fontsize=10)
+    axes.axis("off")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("photo", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--target-ms-ssim", type=float, default=0.95)
+    arguments = parser.parse_args()
+    photo = read_photo(arguments.photo.read_bytes())
+    codec = Codec.load()
+    file = encode_photo(codec, photo, Settings(target_ms_ssim=arguments.target_ms_ssim))
+    coded, reached = len(file.to_bytes()), file.ms_ssim[-1]
+    jpeg, jpeg_pixels = smallest_jpeg(photo.pixels, reached)
+
+    figure, panels = pyplot.subplots(1, 3, figsize=(15, 5.4), layout="constrained")
+    show(panels[0], photo.pixels, f"original: {arguments.photo.stat().st_size / 1000:.1f} kB")
+    show(panels[1], jpeg_pixels, f"JPEG: {len(jpeg) / 1000:.1f} kB, MS-SSIM {reached:.3f} or just above")
+    show(panels[2], codec.decode(file), f"rgc: {coded / 1000:.1f} kB, MS-SSIM {reached:.3f}")
+    figure.savefig(arguments.out / "equal-quality.webp", dpi=100)
+
+    everything = encode_photo(codec, photo, Settings(iterations=codec.iterations))
+    decoded = list(codec.decode_each(everything))
+    figure, rows = pyplot.subplots(2, len(ITERATIONS), figsize=(16, 8.6), layout="constrained")
+    for column, iteration in enumerate(ITERATIONS):
+        image, length = decoded[iteration - 1], everything.prefix_bytes()[iteration - 1]
+        show(rows[0][column], image, f"iteration {iteration}: {length / 1000:.1f} kB")
+        residual = (photo.pixels.astype(int) - image) * 4 + 128
+        show(rows[1][column], residual.clip(0, 255).astype(np.uint8), "what is left over, x4")
+    figure.savefig(arguments.out / "iterations.webp", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
