@@ -17,7 +17,7 @@ from model.network import CODE_STRIDE, DECODER_REACH, ENCODER_REACH, STRIDE, Res
 from model.tiling import run_tiled
 from model.weights import DEFAULT_WEIGHTS, load_weights, model_id
 
-DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
+DEFAULT_TILE = 1024  # pixels a side; larger images are cut into tiles
 
 
 @dataclass(frozen=True)

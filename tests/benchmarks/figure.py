@@ -60,7 +60,8 @@ def main() -> None:
     coded, reached = len(file.to_bytes()), file.ms_ssim[-1]
     jpeg, jpeg_pixels = smallest_jpeg(photo.pixels, reached)
 
-    figure, panels = pyplot.subplots(1, 3, figsize=(15, 5.4), layout="constrained")
+    aspect = file.height / file.width
+    figure, panels = pyplot.subplots(1, 3, figsize=(15, 5 * aspect + 0.3), layout="constrained")
     show(panels[0], photo.pixels, f"original: {arguments.photo.stat().st_size / 1000:.1f} kB")
     show(panels[1], jpeg_pixels, f"JPEG: {len(jpeg) / 1000:.1f} kB, MS-SSIM {reached:.3f} or just above")
     show(panels[2], codec.decode(file), f"rgc: {coded / 1000:.1f} kB, MS-SSIM {reached:.3f}")
@@ -68,7 +69,7 @@ def main() -> None:
 
     everything = encode_photo(codec, photo, Settings(iterations=codec.iterations))
     decoded = list(codec.decode_each(everything))
-    figure, rows = pyplot.subplots(2, len(ITERATIONS), figsize=(16, 8.6), layout="constrained")
+    figure, rows = pyplot.subplots(2, len(ITERATIONS), figsize=(16, 8 * aspect + 0.6), layout="constrained")
     for column, iteration in enumerate(ITERATIONS):
         image, length = decoded[iteration - 1], everything.prefix_bytes()[iteration - 1]
         show(rows[0][column], image, f"iteration {iteration}: {length / 1000:.1f} kB")

@@ -30,12 +30,12 @@ def memory_of_all(process: psutil.Process) -> int:
 
 
 def samples(command: list[str], codes: Path) -> Iterator[tuple[int, int]]:
-    """Finished photos and bytes of memory, a few times a second while the command runs."""
+    """Finished photos and bytes of memory, every second while the command runs."""
     with subprocess.Popen(command) as running:
         process = psutil.Process(running.pid)
         while running.poll() is None:
             yield len(list(codes.glob("*.rgc"))), memory_of_all(process)
-            time.sleep(0.2)
+            time.sleep(1.0)
     if running.returncode != 0:
         raise SystemExit(running.returncode)
 
