@@ -110,13 +110,13 @@ def encode_photo(
     return encoded.file
 
 
-def to_image(codec: Codec, file: RgcFile, tile: int = DEFAULT_TILE) -> Image.Image:
+def to_image(codec: Codec, file: RgcFile) -> Image.Image:
     """Decodes a file: RGB, RGBA, L or LA, with EXIF, ICC profile and XMP in Pillow's `info` keys.
 
     Raises:
         RgcError: see `Codec.decode`.
     """
-    return with_alpha(file, codec.decode(file, tile))
+    return with_alpha(file, codec.decode(file))
 
 
 def with_alpha(file: RgcFile, pixels: NDArray[np.uint8]) -> Image.Image:

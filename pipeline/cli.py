@@ -165,7 +165,7 @@ def decode(
         file = read_rgc(read_bytes(rgc), rgc)
         image = to_image(codec, file if iterations is None else file.first_iterations(iterations))
         write_bytes(photo, image_bytes(image, image_format))
-    except (RgcError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         _fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
 
 

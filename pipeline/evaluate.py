@@ -129,14 +129,19 @@ def _pillow_point(name: str, quality: int, pixels: NDArray[np.uint8]) -> RatePoi
         return _point(len(buffer.getvalue()), np.array(image.convert("RGB")), pixels)
 
 
+def quality(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> float:
+    """MS-SSIM of two images (H, W, 3)."""
+    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
+    return ms_ssim(images[0], images[1]).item()
+
+
 def _point(length: int, decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> RatePoint:
     if decoded.ndim == 2:
         decoded = np.repeat(decoded[:, :, None], 3, axis=2)
-    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
-    squared_error = (images[0] - images[1]).square().mean().item()
+    squared_error = np.square(decoded.astype(float) - pixels).mean()
     psnr = 10 * math.log10(255**2 / max(squared_error, 1e-10))
     rate = length * 8 / (pixels.shape[0] * pixels.shape[1])
-    return RatePoint(rate, ms_ssim(images[0], images[1]).item(), psnr)
+    return RatePoint(rate, quality(decoded, pixels), psnr)
 
 
 def _mean(points: Sequence[RatePoint]) -> RatePoint:
@@ -208,7 +213,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Writes the curves as PNG and as SVG, under the name of `path` without its suffix."""
-    figure, (quality, signal) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
+    figure, (similarity, signal) = pyplot.subplots(1, 2, figsize=(12, 5), layout="constrained")
     for name, curve in evaluation.curves.items():
         style: dict[str, Any] = {"linewidth": 1, "linestyle": "--"}
         if name == "rgc":
@@ -216,16 +221,16 @@ def plot_evaluation(evaluation: Evaluation, path: Path) -> None:
         elif name in AGAINST:
             style = {"linewidth": 1.5}
         rates = [point.bits_per_pixel for point in curve]
-        quality.plot(rates, [decibels(point.ms_ssim) for point in curve], label=name, **style)
+        similarity.plot(rates, [decibels(point.ms_ssim) for point in curve], label=name, **style)
         if all(point.psnr is not None for point in curve):
             signal.plot(rates, [point.psnr for point in curve], label=name, **style)
-    quality.set_ylabel("MS-SSIM, -10 log10 (1 - MS-SSIM), dB")
+    similarity.set_ylabel("MS-SSIM, -10 log10 (1 - MS-SSIM), dB")
     signal.set_ylabel("PSNR, dB")
-    for axes in (quality, signal):
+    for axes in (similarity, signal):
         axes.set_xlabel("bits per pixel, whole files")
         axes.set_xlim(0, 1.5)
         axes.grid(alpha=0.3)
-    quality.legend(fontsize="small")
+    similarity.legend(fontsize="small")
     for suffix in (".png", ".svg"):
         figure.savefig(path.with_suffix(suffix), dpi=120)
     pyplot.close(figure)

@@ -48,14 +48,15 @@ def _walk(folder: str) -> Iterator[Photo]:
                 yield _photo(path, folder, status.st_size, status.st_mtime)
             except OSError as error:
                 yield _unreadable(path, folder, str(error))
-            except UnicodeEncodeError:
-                yield _unreadable(path, folder, "its name is not UTF-8")
     for denied in errors:
         yield _unreadable(str(denied.filename), folder, str(denied))
 
 
 def _photo(path: str, base: str, size: int, modified: float | None) -> Photo:
-    path.encode()  # raises UnicodeEncodeError for what neither Beam nor Parquet can hold
+    try:
+        path.encode()
+    except UnicodeEncodeError:  # neither Beam nor Parquet can hold it
+        return _unreadable(path, base, "its name is not UTF-8")
     return Photo(path, _relative(path, base), size, f"{size}-{modified or 0:.6f}")
 
 

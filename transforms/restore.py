@@ -23,7 +23,6 @@ from transforms.storage import join, read_bytes, write_bytes
 
 _LOG = logging.getLogger(__name__)
 
-FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "png": {},
@@ -144,7 +143,7 @@ def image_bytes(image: Image.Image, image_format: str) -> bytes:
     if image_format == "png" and "xmp" in metadata:
         metadata["pnginfo"] = _png_xmp(metadata.pop("xmp"))
     buffer = io.BytesIO()
-    image.save(buffer, FORMATS[image_format], **metadata, **_SAVE_OPTIONS[image_format])
+    image.save(buffer, image_format.upper(), **metadata, **_SAVE_OPTIONS[image_format])
     return buffer.getvalue()
 
 

@@ -34,11 +34,11 @@ def finished_row(run: Run, output: str, photo: Photo, earlier: Iterable[Manifest
     settings, or where an earlier run with all of these the same decided to keep the original.
     """
     earlier = [row for row in earlier if row.source_fingerprint == photo.fingerprint]
-    for row in earlier:
-        if row.status == "kept":
-            return replace(row, run_id=run.run_id)
+    kept = [row for row in earlier if row.status == "kept"]
     uri = rgc_uri(output, photo)
     try:
+        if not FileSystems.exists(uri):  # else it is of another target, and `write_rgc` removes it
+            return replace(kept[-1], run_id=run.run_id) if kept else None
         finished_at = FileSystems.get_filesystem(uri).metadata(uri).last_updated_in_seconds
         data = read_bytes(uri)
         file = read_rgc(data, uri)

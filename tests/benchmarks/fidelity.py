@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 
 from model.codec import DEFAULT_TILE, Codec
 from model.files import encode_photos
-from model.ms_ssim import ms_ssim
 from model.settings import Settings
-from pipeline.evaluate import read_folder
-
-
-def quality(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> float:
-    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
-    return ms_ssim(images[0], images[1]).item()
+from pipeline.evaluate import quality, read_folder
 
 
 def border_ratio(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], tile: int) -> float:

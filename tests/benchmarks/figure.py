@@ -11,7 +11,6 @@ import matplotlib
 
 matplotlib.use("agg")
 import numpy as np
-import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
@@ -19,16 +18,11 @@ from PIL import Image
 
 from model.codec import Codec
 from model.files import encode_photo
-from model.ms_ssim import ms_ssim
 from model.photo import read_photo
 from model.settings import Settings
+from pipeline.evaluate import quality
 
 ITERATIONS = (1, 2, 4, 8)
-
-
-def quality(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> float:
-    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
-    return ms_ssim(images[0], images[1]).item()
 
 
 def smallest_jpeg(pixels: NDArray[np.uint8], target: float) -> tuple[bytes, NDArray[np.uint8]]:

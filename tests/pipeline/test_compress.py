@@ -154,6 +154,7 @@ def test_a_kept_photo_leaves_no_file_of_an_earlier_run(photo_folder: Path, tmp_p
     assert json.loads(rgc("audit", output, "--json").output)["totals"]["kept"] == 1
     rgc("compress", photo, output, *FAST)
     rgc("compress", photo, output, "--target-ms-ssim", "0.9999")  # decided before; its row is not the oldest
+    assert not list(output.rglob("*.rgc"))
     assert json.loads(rgc("audit", output, "--json").output)["totals"]["kept"] == 1
 
 

@@ -51,6 +51,8 @@ def test_what_cannot_be_looked_at_is_still_found(tmp_path: Path) -> None:
     found = {photo.relative: photo.unreadable for photo in find_files(str(tmp_path))}
     assert "No such file" in found["link.jpg"]
     assert found[r"caf\xe9.jpg"] == "its name is not UTF-8"
+    by_glob = {photo.relative: photo.unreadable for photo in find_files(f"{tmp_path}/c*.jpg")}
+    assert by_glob == {r"caf\xe9.jpg": "its name is not UTF-8"}
 
 
 def test_nothing_there(tmp_path: Path) -> None:
