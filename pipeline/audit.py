@@ -5,14 +5,11 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from transforms.manifest import SCHEMA
-from transforms.storage import escape_glob, join
+from transforms.manifest import SCHEMA, manifest_files, read_table
 
 EXTREMES = 5
 _PATTERNS = ("*.parquet", "run=*/*.parquet", "manifest/run=*/*.parquet")
@@ -93,20 +90,17 @@ def audit(manifest: str) -> AuditReport:
 
 
 def _read(manifest: str) -> pa.Table:
-    names = [manifest] if manifest.endswith(".parquet") else [join(manifest, p) for p in _PATTERNS]
-    patterns = [name.replace(manifest, escape_glob(manifest)) for name in names]
-    files = [file.path for match in FileSystems.match(patterns) for file in match.metadata_list]
+    files = manifest_files(manifest)
     if not files:
         raise ManifestError(f"{manifest}: no Parquet file there, in run=*/ or in manifest/run=*/")
-    return pa.concat_tables(_read_file(file) for file in sorted(files))
+    return pa.concat_tables(_read_file(file) for file in files)
 
 
-def _read_file(path: str) -> pa.Table:
+def _read_file(uri: str) -> pa.Table:
     try:
-        with FileSystems.open(path) as stream:
-            return pq.ParquetFile(stream).read(columns=SCHEMA.names).cast(SCHEMA)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise ManifestError(f"{path}: no manifest of rgc: {error}") from error
+        return read_table(uri).select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        raise ManifestError(f"{uri}: no manifest of rgc: {error}") from error
 
 
 def print_audit(report: AuditReport, console: Console) -> None:

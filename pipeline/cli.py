@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,12 +25,13 @@ from pipeline.audit import ManifestError, audit, print_audit, print_totals
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.follow import Follower
+from pipeline.interrupt import EXIT_STATUS, on_interrupt
 from pipeline.runner import is_local
 from transforms.decode import load_photo
 from transforms.find import find_files
-from transforms.manifest import Run, manifest_folder
+from transforms.manifest import Run, manifest_files, manifest_folder
 from transforms.restore import image_bytes
-from transforms.storage import join, read_bytes, write_bytes
+from transforms.storage import join, read_bytes, write_bytes, writing_to
 
 app = typer.Typer(
     help="Recompress photo archives with the Residual GRU codec.",
@@ -83,13 +85,31 @@ def compress(
     _check_run(source, device, options)
     now = datetime.now(UTC)
     run = Run(f"{now:%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
-    with Follower(_err, "compress") as follower:
-        progress = follower.path if is_local(options) else None
-        run_compress(CompressJob(source, output, settings, run, device, max_batch_pixels, progress), options)
+    follower = Follower(_err, "compress")
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(writing_to(output))
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"cannot be written: {error}", param_hint="OUTPUT") from error
+        stack.enter_context(follower)
+        stack.enter_context(on_interrupt(follower.ask_to_stop, follower.clean_up))
+        paths = (follower.path, follower.stop_path) if is_local(options) else (None, None)
+        try:
+            run_compress(
+                CompressJob(source, output, settings, run, device, max_batch_pixels, *paths), options
+            )
+        except Exception as error:  # whatever a runner raises, with a worker's traceback in it
+            reason = str(error).strip().rpartition("\n")[2]
+            _fail(f"the run ended early: {reason}; what is done is kept, and the same call goes on")
+    if follower.was_stopped:
+        tally = follower.tally
+        _out.print(f"stopped: {tally.finished} of {tally.found} photos are done; the same call goes on")
     folder = join(manifest_folder(output), f"run={run.run_id}")
-    report = audit(folder)
-    if not report.totals["photos"]:
+    if not manifest_files(folder):
+        if follower.was_stopped:
+            raise typer.Exit(EXIT_STATUS)
         raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")
+    report = audit(folder)
     print_totals(report, _out)
     if is_local(options) and follower.tally.resumed:
         new = report.totals["photos"] - follower.tally.resumed
@@ -97,6 +117,8 @@ def compress(
     _out.print(f"manifest: {folder}", highlight=False)
     for row in report.failed:
         _err.print(f"failed: {row['source_uri']}: {row['reason']}", highlight=False, markup=False)
+    if follower.was_stopped:
+        raise typer.Exit(EXIT_STATUS)
     raise typer.Exit(1 if report.failed else 0)
 
 

@@ -7,7 +7,8 @@ from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from model.settings import Settings
-from pipeline.runner import local_runner, torch_threads
+from pipeline.runner import local_runner, local_workers, torch_threads
+from transforms.balance import Balance
 from transforms.decode import LOADED, REJECTED, LoadPhotos
 from transforms.encode import EncodeHandler
 from transforms.find import FindPhotos
@@ -30,6 +31,7 @@ class CompressJob:
     device: str = "auto"
     max_batch_pixels: int = DEFAULT_BATCH_PIXELS
     progress_path: str | None = None
+    stop_path: str | None = None
 
 
 def run_compress(job: CompressJob, options: PipelineOptions) -> None:
@@ -43,7 +45,11 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> None:
             | "ReportFound" >> beam.Map(report_found, progress)
             | "SkipFinished" >> SkipFinished(run, job.output)
         )
-        loaded = photos[TO_DO] | "Load" >> beam.ParDo(LoadPhotos(run)).with_outputs(LOADED, REJECTED)
+        loaded = (
+            photos[TO_DO]
+            | "Balance" >> Balance(local_workers(options))
+            | "Load" >> beam.ParDo(LoadPhotos(run, job.stop_path)).with_outputs(LOADED, REJECTED)
+        )
         encoded = (
             loaded[LOADED]
             | "Encode" >> RunInference(handler)

@@ -1,6 +1,8 @@
 """Follows the workers' progress file: a bar on a terminal, a line now and then in a log."""
 
 import json
+import os
+import shutil
 import tempfile
 import threading
 import time
@@ -16,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transforms.progress import Tick
 
 SECONDS_BETWEEN_LINES = 30.0
+_FOLDER_PREFIX = "rgc-progress-"
 _POLL_SECONDS = 0.5
 
 
@@ -57,10 +60,13 @@ class Follower:
 
     def __init__(self, console: Console, verb: str) -> None:
         self.tally = Tally()
+        self.was_stopped = False
         self._console = console
         self._verb = verb
-        self._folder = tempfile.TemporaryDirectory(prefix="rgc-progress-")
+        _remove_left_behind()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
         self.path = str(Path(self._folder.name) / "ticks.jsonl")
+        self.stop_path = str(Path(self._folder.name) / "stop")
         Path(self.path).touch()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -72,6 +78,15 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+        self.was_stopped = Path(self.stop_path).exists()
+        self.clean_up()
+
+    def ask_to_stop(self) -> None:
+        """Lets workers pass over the photos that they have not begun."""
+        Path(self.stop_path).touch()
+        self._console.print("stopping after the photos at hand; once more to stop at once")
+
+    def clean_up(self) -> None:
         self._folder.cleanup()
 
     def _follow(self) -> None:
@@ -99,6 +114,17 @@ class Follower:
                     self._console.print(f"{self._verb} {self.tally.text()}")
                     next_line += SECONDS_BETWEEN_LINES
                 self._stop.wait(_POLL_SECONDS)
+
+
+def _remove_left_behind() -> None:
+    """Removes the folders of runs that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
+        try:
+            os.kill(int(folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):  # not ours
+            continue
 
 
 def _whole_lines(file: TextIO) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """What several tests share: real photos that scikit-image ships, and a codec too small to be slow."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from PIL import Image
 from model.codec import Codec
 from model.network import CodecConfig, ResidualGRUCodec
 from pipeline.samples import sample_folder
+from tests.storage import Storage, storage_server
+from transforms.gcs import client
 
 TINY = CodecConfig(
     iterations=3,
@@ -65,3 +68,14 @@ def photo_folder(tmp_path: Path, astronaut: Image.Image) -> Path:
     (folder / "trip" / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:2000])
     (folder / "notes.txt").write_text("not a photo")
     return folder
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
+    """Google Cloud Storage with an empty bucket, gs://archive, for this test and what it starts."""
+    with storage_server() as server:
+        for key, value in server.environment.items():
+            monkeypatch.setenv(key, value)
+        client.cache_clear()
+        yield server
+        client.cache_clear()

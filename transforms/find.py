@@ -2,20 +2,30 @@
 
 import os
 from collections.abc import Iterator
+from itertools import chain
 
 import apache_beam as beam
-from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.elements import Photo
-from transforms.storage import OUTPUT_FOLDERS, escape_glob, is_glob, join
+from transforms.storage import (
+    OUTPUT_FOLDERS,
+    Status,
+    find_status,
+    is_glob,
+    is_remote,
+    join,
+    list_folder,
+    list_glob,
+    local_status,
+)
 
 
 def find_files(source: str, suffix: str = "") -> Iterator[Photo]:
-    """The files of a folder (all the way down), a glob, an object-store prefix, or one file.
+    """The files of a folder (all the way down), a glob, a gs:// prefix, or one file.
 
     What cannot be looked at (a folder without permission, a link to nothing, a name that is not
-    UTF-8) is there too, as `unreadable`. Links to folders are not followed.
+    UTF-8) is there too, as `unreadable`. Links to folders are not followed. Listing streams.
 
     Args:
         source: a path or URI.
@@ -24,40 +34,65 @@ def find_files(source: str, suffix: str = "") -> Iterator[Photo]:
     Raises:
         FileNotFoundError: nothing is there.
     """
-    if os.path.isdir(source):
-        found = _walk(source)
-    else:
-        base, metadata = _match(source)
-        if not metadata:
-            raise FileNotFoundError(f"{source}: no such file or folder, and no file matches it")
-        found = (
-            _photo(file.path, base, file.size_in_bytes, file.last_updated_in_seconds) for file in metadata
-        )
+    found = _find_objects(source) if is_remote(source) else _find_local(source)
     return (photo for photo in found if photo.uri.endswith(suffix) or photo.unreadable)
 
 
+def _find_objects(source: str) -> Iterator[Photo]:
+    if (status := find_status(source)) is not None:
+        return iter([_photo(status, _folder_of(source))])
+    pattern = is_glob(source)
+    base, objects = (_fixed_part(source), list_glob(source)) if pattern else (source, list_folder(source))
+    if (first := next(objects, None)) is None:
+        raise FileNotFoundError(f"{source}: no such object, and none is below it or matches it")
+    return (_photo(status, base) for status in chain([first], objects))
+
+
+def _find_local(source: str) -> Iterator[Photo]:
+    if os.path.isdir(source):
+        return _walk(source)
+    if os.path.exists(source):
+        return iter([_look(source, _folder_of(source))])
+    if "/" not in source:
+        source = f"./{source}"  # else Beam finds no folder to look in
+    files = FileSystems.match([source])[0].metadata_list if is_glob(source) else []
+    if not files:
+        raise FileNotFoundError(f"{source}: no such file or folder, and no file matches it")
+    return (_look(file.path, _fixed_part(source)) for file in files)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The folder that everything that matches a pattern lies below."""
+    return _folder_of(pattern[: min(pattern.find(c) for c in "*?[" if c in pattern)])
+
+
+def _folder_of(source: str) -> str:
+    return source[: source.rfind("/") + 1]
+
+
 def _walk(folder: str) -> Iterator[Photo]:
-    """The files of a local folder. Beam's own listing leaves out what it cannot look at."""
     errors: list[OSError] = []
     for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders.sort()
         for name in sorted(names):
-            path = join(parent, name)
-            try:
-                status = os.stat(path)
-                yield _photo(path, folder, status.st_size, status.st_mtime)
-            except OSError as error:
-                yield _unreadable(path, folder, str(error))
+            yield _look(join(parent, name), folder)
     for denied in errors:
         yield _unreadable(str(denied.filename), folder, str(denied))
 
 
-def _photo(path: str, base: str, size: int, modified: float | None) -> Photo:
+def _look(path: str, base: str) -> Photo:
     try:
-        path.encode()
+        return _photo(local_status(path), base)
+    except OSError as error:
+        return _unreadable(path, base, str(error))
+
+
+def _photo(status: Status, base: str) -> Photo:
+    try:
+        status.uri.encode()
     except UnicodeEncodeError:  # neither Beam nor Parquet can hold it
-        return _unreadable(path, base, "its name is not UTF-8")
-    return Photo(path, _relative(path, base), size, f"{size}-{modified or 0:.6f}")
+        return _unreadable(status.uri, base, "its name is not UTF-8")
+    return Photo(status.uri, _relative(status.uri, base), status.size, status.fingerprint)
 
 
 def _unreadable(path: str, base: str, reason: str) -> Photo:
@@ -67,22 +102,6 @@ def _unreadable(path: str, base: str, reason: str) -> Photo:
 
 def _relative(path: str, base: str) -> str:
     return path.removeprefix(base).lstrip("/")
-
-
-def _match(source: str) -> tuple[str, list[FileMetadata]]:
-    """What `source` names, and the part of each path that is not the file's own name."""
-    if "/" not in source:
-        source = f"./{source}"  # else Beam finds no folder to look in
-    if is_glob(source) and not os.path.exists(source):
-        fixed = source[: min(source.find(c) for c in "*?[" if c in source)]
-        return fixed[: fixed.rfind("/") + 1], _list(source)
-    if file := _list(escape_glob(source)):
-        return source[: source.rfind("/") + 1], file
-    return join(source, ""), _list(join(escape_glob(source), "**"))
-
-
-def _list(pattern: str) -> list[FileMetadata]:
-    return FileSystems.match([pattern])[0].metadata_list
 
 
 class FindPhotos(beam.PTransform):

@@ -2,7 +2,8 @@
 
 import hashlib
 import logging
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -11,14 +12,16 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.parquetio import WriteToParquet
+from apache_beam.pvalue import AsSingleton
 
 from model.container import RgcFile
 from transforms.elements import Encoded, Photo
-from transforms.storage import escape_glob, join
+from transforms.storage import join, list_folder, read_bytes, write_bytes
 
 _LOG = logging.getLogger(__name__)
+
+_SUFFIX = ".parquet"
+_ROWS_PER_FILE = 100_000  # some 20 MB, and what a worker holds in memory at once
 
 SCHEMA = pa.schema(
     [
@@ -154,37 +157,78 @@ def manifest_folder(output: str) -> str:
     return join(output, "manifest")
 
 
+def manifest_files(manifest: str) -> list[str]:
+    """The Parquet files of a manifest: its folder, one run's, the output folder or one file."""
+    if manifest.endswith(_SUFFIX):
+        return [manifest]
+    for folder in (manifest_folder(manifest), manifest):
+        if files := sorted(file.uri for file in list_folder(folder) if file.uri.endswith(_SUFFIX)):
+            return files
+    return []
+
+
+def read_table(uri: str) -> pa.Table:
+    """The rows of one Parquet file.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it cannot be read, or is no Parquet.
+    """
+    # Not pq.read_table: given a path of this shape, it would take `run=` for a column.
+    return pq.ParquetFile(pa.BufferReader(read_bytes(uri))).read()
+
+
 def read_rows(output: str, run: Run) -> Iterator[ManifestRow]:
     """The rows of earlier runs into `output` by the same model with the same settings as `run`.
 
     A Parquet file that cannot be read is passed over.
     """
-    pattern = join(escape_glob(manifest_folder(output)), "run=*/*.parquet")
-    for file in FileSystems.match([pattern])[0].metadata_list:
+    for uri in manifest_files(manifest_folder(output)):
         try:
-            with FileSystems.open(file.path) as stream:
-                # Not read_table: given a path of this shape, it would take `run=` for a column.
-                table = pq.ParquetFile(stream).read()
+            table = read_table(uri)
         except (pa.ArrowException, OSError) as error:
-            _LOG.warning("%s: cannot be read and is passed over: %s", file.path, error)
+            _LOG.warning("%s: cannot be read and is passed over: %s", uri, error)
             continue
         if table.schema.equals(SCHEMA):
             same_work = (pc.field("model") == run.model) & (pc.field("settings") == run.settings)
             yield from (ManifestRow(**row) for row in table.filter(same_work).to_pylist())
         else:
-            _LOG.warning("%s: has other columns than this rgc writes and is passed over", file.path)
+            _LOG.warning("%s: has other columns than this rgc writes and is passed over", uri)
 
 
 class WriteManifest(beam.PTransform):
-    """Writes rows to `output`/manifest/run=<id>/."""
+    """Writes rows to `output`/manifest/run=<id>/, so many to a file, each file at once.
+
+    Beam's own WriteToParquet leaves temporary files behind where a run is killed. A row's file
+    depends on nothing but its source, so a stage that is tried again replaces what it had written.
+    """
 
     def __init__(self, output: str, run_id: str) -> None:
         super().__init__()
         self._prefix = join(manifest_folder(output), f"run={run_id}/rows")
 
     def expand(self, rows: beam.PCollection[ManifestRow]) -> Any:
+        files = (
+            rows
+            | beam.combiners.Count.Globally()
+            | "Files" >> beam.Map(lambda count: -(-count // _ROWS_PER_FILE))
+        )
         return (
             rows
-            | "ToDict" >> beam.Map(asdict)
-            | WriteToParquet(self._prefix, SCHEMA, codec="zstd", file_name_suffix=".parquet")
+            | "ByFile" >> beam.Map(_with_file_number, AsSingleton(files))
+            | beam.GroupByKey()
+            | "WriteFile" >> beam.Map(_write_file, self._prefix)
         )
+
+
+def _with_file_number(row: ManifestRow, files: int) -> tuple[tuple[int, int], ManifestRow]:
+    return (zlib.crc32(row.source_uri.encode()) % files, files), row
+
+
+def _write_file(group: tuple[tuple[int, int], Iterable[ManifestRow]], prefix: str) -> str:
+    (number, files), rows = group
+    table = pa.Table.from_pylist([vars(row) for row in rows], SCHEMA)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table.sort_by("source_uri"), buffer, compression="zstd")
+    uri = f"{prefix}-{number:05}-of-{files:05}{_SUFFIX}"
+    write_bytes(uri, buffer.getvalue().to_pybytes())
+    return uri

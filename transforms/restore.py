@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
-from apache_beam.io.filesystems import FileSystems
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -19,7 +18,7 @@ from model.files import with_alpha
 from model.photo import PHOTO_SUFFIXES
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, in_available_memory
-from transforms.storage import join, read_bytes, write_bytes
+from transforms.storage import find_status, join, read_bytes, write_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,7 +104,7 @@ def write_image(restored: Restored, output: str, image_format: str) -> RestoredF
     uri = join(output, image_name(restored.photo.relative, image_format))
     try:
         data = image_bytes(with_alpha(restored.file, restored.pixels), image_format)
-        if not FileSystems.exists(uri):
+        if find_status(uri) is None:
             write_bytes(uri, data)
         elif read_bytes(uri) != data:
             raise FileExistsError("another file is there already, and is not overwritten")

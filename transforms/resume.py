@@ -3,18 +3,15 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
 from model.container import RgcError, RgcFile, read_rgc
 from transforms.elements import Photo
 from transforms.manifest import ManifestRow, Run, read_rows
-from transforms.storage import join, read_bytes
+from transforms.storage import find_status, join, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,21 +34,19 @@ def finished_row(run: Run, output: str, photo: Photo, earlier: Iterable[Manifest
     kept = [row for row in earlier if row.status == "kept"]
     uri = rgc_uri(output, photo)
     try:
-        if not FileSystems.exists(uri):  # else it is of another target, and `write_rgc` removes it
+        status = find_status(uri)
+        if status is None:  # else it is of another target, and `write_rgc` removes it
             return replace(kept[-1], run_id=run.run_id) if kept else None
-        finished_at = FileSystems.get_filesystem(uri).metadata(uri).last_updated_in_seconds
         data = read_bytes(uri)
         file = read_rgc(data, uri)
-    except (OSError, BeamIOError):
+    except OSError:
         return None
     except RgcError as error:
         _LOG.warning("%s; it is encoded again", error)
         return None
     if not _is_of(file, run, photo):
         return None
-    row = ManifestRow.encoded(
-        run, photo, uri, file, data, datetime.fromtimestamp(finished_at, UTC), encode_seconds=None
-    )
+    row = ManifestRow.encoded(run, photo, uri, file, data, status.modified, encode_seconds=None)
     same_file = [known for known in earlier if known.rgc_sha256 == row.rgc_sha256]
     return replace(same_file[-1], run_id=run.run_id) if same_file else row
 

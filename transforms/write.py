@@ -2,12 +2,11 @@
 
 from datetime import UTC, datetime
 
-from apache_beam.io.filesystem import BeamIOError
-
 from model.settings import Settings
 from transforms.elements import Encoded
+from transforms.gcs import ConflictError
 from transforms.manifest import ManifestRow, Run
-from transforms.resume import rgc_uri
+from transforms.resume import finished_row, rgc_uri
 from transforms.storage import delete_if_there, write_bytes
 
 
@@ -28,6 +27,10 @@ def write_rgc(encoded: Encoded, run: Run, settings: Settings, output: str) -> Ma
             delete_if_there(uri)  # of the photo as it was before, or at another target
             return ManifestRow.not_encoded(run, photo, "kept", reason, encoded)
         write_bytes(uri, data)
-    except (OSError, BeamIOError) as error:
+    except ConflictError as error:
+        # Another run encodes the same photos at the same time; the row tells of the file that is there.
+        row = finished_row(run, output, photo, ())
+        return row or ManifestRow.not_encoded(run, photo, "failed", str(error), encoded)
+    except OSError as error:
         return ManifestRow.not_encoded(run, photo, "failed", f"writing {uri}: {error}", encoded)
     return ManifestRow.encoded(run, photo, uri, result.file, data, datetime.now(UTC), encoded.seconds)
