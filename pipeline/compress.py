@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
 
 from model.settings import Settings
 from pipeline.runner import local_runner, local_workers, torch_threads
@@ -34,8 +35,8 @@ class CompressJob:
     stop_path: str | None = None
 
 
-def run_compress(job: CompressJob, options: PipelineOptions) -> None:
-    """Runs the pipeline to its end. Its outcome is the manifest it leaves."""
+def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
+    """Runs the pipeline to its end. Its outcome is the manifest it leaves; Beam's result has its metrics."""
     handler = EncodeHandler(job.settings, job.device, job.max_batch_pixels, torch_threads(options))
     run, progress = job.run, job.progress_path
     with beam.Pipeline(runner=local_runner(options), options=options) as pipeline:
@@ -62,3 +63,4 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> None:
             photos[DONE] | "ReportFinished" >> beam.Map(report_row, True, progress),
         )
         rows | "AllRows" >> beam.Flatten() | "Manifest" >> WriteManifest(job.output, run.run_id)
+    return pipeline.result

@@ -41,9 +41,12 @@ class _ProcessesRunner(FnApiRunner):
     """
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
-        options = PipelineOptions.from_dictionary(options.get_all_options())
-        options.view_as(DirectOptions).direct_running_mode = "in_memory"  # the environment as it is
-        return super().run_pipeline(pipeline, options)
+        direct = options.view_as(DirectOptions)
+        direct.direct_running_mode = "in_memory"  # that is: leave the environment as it is
+        try:
+            return super().run_pipeline(pipeline, options)
+        finally:
+            direct.direct_running_mode = "multi_processing"
 
 
 _WORKER = SubprocessSDKEnvironment.from_command_string(

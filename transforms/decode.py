@@ -21,7 +21,7 @@ from transforms.storage import read_bytes
 LOADED = "loaded"
 REJECTED = "rejected"
 _LOADED_AHEAD = 2  # photos; each holds its pixels in memory
-_WAITED = Metrics.counter("rgc", "microseconds_waited_for_photos")
+WAITED = Metrics.counter("rgc", "microseconds_waited_for_photos")
 
 
 def load_photo(photo: Photo) -> LoadedPhoto:
@@ -84,7 +84,7 @@ class LoadPhotos(beam.DoFn):
     def _next(self) -> LoadedPhoto | ManifestRow | None:
         started = time.monotonic()
         loaded = self._ahead.popleft().result()
-        _WAITED.inc(int((time.monotonic() - started) * 1e6))
+        WAITED.inc(int((time.monotonic() - started) * 1e6))
         return loaded
 
 

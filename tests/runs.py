@@ -1,0 +1,74 @@
+"""Starting rgc and Beam's servers, and comparing what runs leave."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transforms.manifest import manifest_files, read_table
+from transforms.storage import list_folder, read_bytes
+
+TWO_PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
+
+
+def rows(output: str | Path) -> dict[str, dict[str, Any]]:
+    """All rows of an output's last run by URI, without what two runs never share."""
+    files = manifest_files(str(output))
+    last = max(Path(file).parent.name for file in files)
+    found = [row for file in files if Path(file).parent.name == last for row in read_table(file).to_pylist()]
+    for row in found:
+        for column in ("run_id", "finished_at", "encode_seconds"):
+            row.pop(column)
+        if row["rgc_uri"]:
+            row["rgc_uri"] = row["rgc_uri"].removeprefix(str(output))
+    by_uri = {row["source_uri"]: row for row in found}
+    assert len(by_uri) == len(found)
+    return by_uri
+
+
+def codes(output: str | Path) -> dict[str, bytes]:
+    files = list_folder(f"{output}/codes")
+    return {file.uri.removeprefix(str(output)): read_bytes(file.uri) for file in files}
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, start_new_session=True)
+
+
+@contextmanager
+def worker_pool() -> Iterator[list[str]]:
+    """A job server and a pool that starts worker processes for it; gives Beam's options for them."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(str(free.getsockname()[1]))
+    modules = [
+        ["apache_beam.runners.portability.local_job_service_main", "--port", ports[0]],
+        ["apache_beam.runners.worker.worker_pool_main", "--service_port", ports[1]],
+    ]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the pool starts "python"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": path}
+    quiet = subprocess.DEVNULL
+    servers = [
+        subprocess.Popen([sys.executable, "-m", *module], env=environment, stderr=quiet, stdout=quiet)
+        for module in modules
+    ]
+    try:
+        for port in ports:
+            while socket.socket().connect_ex(("127.0.0.1", int(port))):
+                time.sleep(0.05)
+        address = ["--job_endpoint", f"127.0.0.1:{ports[0]}", "--environment_config", f"127.0.0.1:{ports[1]}"]
+        yield ["--runner", "PortableRunner", "--environment_type", "EXTERNAL", *address]
+    finally:
+        for server in servers:
+            server.terminate()
+            server.wait()
