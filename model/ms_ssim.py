@@ -5,6 +5,7 @@ scales, mean over the channels: the figure that the published rate-distortion cu
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -114,9 +115,16 @@ def _blur_rows(x: Tensor) -> Tensor:
     block = min(_BLOCK, outputs)
     blocks = math.ceil(outputs / block)
     x = F.pad(x, (0, blocks * block - outputs))
-    window = _gaussian(taps).to(x)
-    band = x.new_zeros(block + taps - 1, block)
-    for column in range(block):
-        band[column : column + taps, column] = window
+    band = _band(taps, block, x.dtype, x.device)
     rows = x.unfold(-1, block + taps - 1, block).reshape(-1, block + taps - 1)
     return (rows @ band).view(*x.shape[:-1], -1)[..., :outputs]
+
+
+@lru_cache(16)
+@torch.inference_mode(False)  # else the first one made while encoding could not be used in training
+def _band(taps: int, block: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The window in each of `block` columns, one row further down in each."""
+    band = torch.zeros(block + taps - 1, block, dtype=torch.float64)
+    for column in range(block):
+        band[column : column + taps, column] = _gaussian(taps)
+    return band.to(device, dtype)

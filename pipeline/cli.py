@@ -23,7 +23,9 @@ from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from model.weights import DEFAULT_TRAINING, model_id, read_config
 from pipeline.audit import ManifestError, audit, print_audit, print_totals
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
+from pipeline.costs import Plan
 from pipeline.decompress import DecompressJob, run_decompress
+from pipeline.estimate import estimate, print_estimate
 from pipeline.follow import Follower
 from pipeline.interrupt import EXIT_STATUS, on_interrupt
 from pipeline.runner import is_local
@@ -227,6 +229,38 @@ def audit_command(
         print(json.dumps(asdict(report)))
     else:
         print_audit(report, _out)
+
+
+@app.command("estimate")
+def estimate_command(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, file, glob or gs:// prefix.")],
+    target_ms_ssim: TargetMsSsim = None,
+    max_bpp: MaxBpp = None,
+    iterations: EncodeIterations = None,
+    device: DeviceOption = Device.AUTO,
+    sample: Annotated[int, typer.Option(min=2, help="Photos to encode here.")] = Plan.sample,
+    machine_price: Annotated[float, typer.Option(min=0, help="USD an hour.")] = Plan.machine_price,
+    workers: Annotated[int, typer.Option(min=1, help="Dataflow workers.")] = Plan.workers,
+    worker_price: Annotated[float, typer.Option(min=0, help="USD an hour of one.")] = Plan.worker_price,
+    worker_speed: Annotated[
+        float | None, typer.Option(min=0.001, help="Megapixels a second of one. [default: an L4's, assumed]")
+    ] = None,
+    storage_price: Annotated[float, typer.Option(min=0, help="USD a GB and month.")] = Plan.storage_price,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Say what compressing would take, cost and save, from a sample. Writes nothing."""
+    settings = _settings(target_ms_ssim, max_bpp, iterations)
+    plan = Plan(sample, workers, worker_price, worker_speed, machine_price, storage_price)
+    try:
+        found = estimate(source, settings, _device(device), plan, _err)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="INPUT") from error
+    except ValueError as error:
+        _fail(str(error))
+    if as_json:
+        print(json.dumps(asdict(found)))
+    else:
+        print_estimate(found, _out)
 
 
 @app.command("evaluate")
