@@ -24,6 +24,7 @@ from model.weights import DEFAULT_TRAINING, model_id, read_config
 from pipeline.audit import ManifestError, audit, print_audit, print_totals
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
 from pipeline.costs import Plan
+from pipeline.dataflow import choose_dataflow_options
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
 from pipeline.follow import Follower
@@ -384,6 +385,10 @@ def _beam_options(arguments: list[str]) -> PipelineOptions:
 
 def _check_run(source: str, device: Device, options: PipelineOptions) -> None:
     """Finds out before the run what would make all of it fail."""
+    try:
+        choose_dataflow_options(options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
     if is_local(options):
         _device(device)
     try:

@@ -8,6 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from model.settings import Settings
+from pipeline.dataflow import inference_hints
 from pipeline.runner import local_runner, local_workers, torch_threads
 from transforms.balance import Balance
 from transforms.decode import LOADED, REJECTED, LoadPhotos
@@ -38,6 +39,7 @@ class CompressJob:
 def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
     """Runs the pipeline to its end. Its outcome is the manifest it leaves; Beam's result has its metrics."""
     handler = EncodeHandler(job.settings, job.device, job.max_batch_pixels, torch_threads(options))
+    hints = inference_hints(options)
     run, progress = job.run, job.progress_path
     with beam.Pipeline(runner=local_runner(options), options=options) as pipeline:
         photos = (
@@ -49,12 +51,15 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
         loaded = (
             photos[TO_DO]
             | "Balance" >> Balance(local_workers(options))
-            | "Load" >> beam.ParDo(LoadPhotos(run, job.stop_path)).with_outputs(LOADED, REJECTED)
+            | "Load"
+            >> beam.ParDo(LoadPhotos(run, job.stop_path))
+            .with_resource_hints(**hints)
+            .with_outputs(LOADED, REJECTED)
         )
         encoded = (
             loaded[LOADED]
-            | "Encode" >> RunInference(handler)
-            | "Write" >> beam.Map(write_rgc, run, job.settings, job.output)
+            | "Encode" >> RunInference(handler).with_resource_hints(**hints)
+            | "Write" >> beam.Map(write_rgc, run, job.settings, job.output).with_resource_hints(**hints)
         )
         # Reported before they are flattened, which ends a fused stage: so while the run goes on.
         rows = (

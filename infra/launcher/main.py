@@ -1,0 +1,46 @@
+"""What the Flex Template starts: the compress pipeline, with the template's parameters as flags."""
+
+import logging
+import sys
+from argparse import ArgumentParser
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from model.settings import Settings
+from model.weights import model_id
+from pipeline.compress import CompressJob, run_compress
+from pipeline.dataflow import choose_dataflow_options
+from transforms.manifest import Run
+
+
+def parser() -> ArgumentParser:
+    """Of the parameters in infra/template/metadata.json; those that Beam knows are left to Beam."""
+    parser = ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--input", required=True)
+    parser.add_argument("--output", required=True)
+    parser.add_argument("--target_ms_ssim", type=float)
+    parser.add_argument("--max_bpp", type=float)
+    parser.add_argument("--iterations", type=int)
+    return parser
+
+
+def main(arguments: list[str]) -> None:
+    """Submits the job. The launcher asks for a template, so nothing waits for the job to end.
+
+    Raises:
+        ValueError: a setting out of its range, several of them, or an option missing.
+    """
+    own, beam_arguments = parser().parse_known_args(arguments)
+    settings = Settings.from_options(own.target_ms_ssim, own.max_bpp, own.iterations)
+    options = PipelineOptions(beam_arguments)
+    choose_dataflow_options(options)
+    run = Run(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
+    # Not "auto": without a working GPU, a night would go by on the CPU at a GPU's price.
+    run_compress(CompressJob(own.input, own.output, settings, run, device="cuda"), options)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    main(sys.argv[1:])

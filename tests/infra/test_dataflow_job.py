@@ -1,0 +1,122 @@
+"""The job that is sent to Dataflow, as Beam writes it."""
+
+import getpass
+import os
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.dataflow import choose_dataflow_options, inference_hints
+from tests.infra.job import FROM_LAUNCHER, IMAGE, OUTPUT, Submitted, submit
+
+ACCELERATOR = "beam:resources:accelerator:v1"
+SECRET = "a-password-that-is-only-in-the-environment"
+
+
+@pytest.fixture(scope="module")
+def submitted() -> Submitted:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RGC_TEST_PASSWORD", SECRET)
+        return submit()
+
+
+def accelerators(submitted: Submitted) -> dict[str, str]:
+    """Steps that ask for a GPU, by name, without what they are composed of."""
+    components = submitted.pipeline.components
+    return {
+        step.unique_name: components.environments[step.environment_id].resource_hints[ACCELERATOR].decode()
+        for step in components.transforms.values()
+        if not step.subtransforms
+        and ACCELERATOR in components.environments[step.environment_id].resource_hints
+    }
+
+
+def test_only_loading_encoding_and_writing_hold_a_gpu(submitted: Submitted) -> None:
+    hints = accelerators(submitted)
+    assert Counter(name.partition("/")[0] for name in hints) == {"Load": 1, "Encode": 2, "Write": 1}
+    assert set(hints.values()) == {
+        "type:nvidia-l4;count:1;machine_type:g2-standard-4;install-nvidia-driver:5xx"
+    }
+
+
+def test_no_night_is_spent_on_the_cpu(submitted: Submitted) -> None:
+    """At a GPU's price: where the GPU does not work, the job fails."""
+    (handler,) = {
+        pickle for pickle in submitted.pickles() if b"EncodeHandler" in pickle and b"_settings" in pickle
+    }
+    assert b"cuda" in handler and b"auto" not in handler
+
+
+def test_a_shuffle_lies_between_listing_and_the_gpu(submitted: Submitted) -> None:
+    """Else Dataflow would fuse them, and list on a GPU worker."""
+    steps = [s for s in submitted.pipeline.components.transforms.values() if not s.subtransforms]
+    maker = {output: step for step in steps for output in step.outputs.values()}
+    (step,) = (step for step in steps if step.unique_name == "Load/ParDo(LoadPhotos)")
+    while step.spec.urn != "beam:transform:group_by_key:v1":
+        (source,) = step.inputs.values()
+        step = maker[source]
+        assert step.unique_name.startswith("Balance/")
+
+
+def test_workers(submitted: Submitted) -> None:
+    (pool,) = submitted.environment["workerPools"]
+    assert pool["machineType"] == "e2-standard-2"  # of those without a GPU
+    assert pool["autoscalingSettings"] == {"algorithm": "AUTOSCALING_ALGORITHM_BASIC", "maxNumWorkers": 8}
+    assert pool["diskSizeGb"] == 50 and pool["diskType"].endswith("/pd-ssd")
+    assert pool["numThreadsPerWorker"] == 2
+    assert {image["containerImage"] for image in pool["sdkHarnessContainerImages"]} == {IMAGE}
+    experiments = submitted.environment["experiments"]
+    assert {"use_runner_v2", "no_use_multiple_sdk_containers"} <= set(experiments)
+    assert "use_multiple_sdk_containers" not in experiments
+    assert "flexResourceSchedulingGoal" not in submitted.environment
+
+
+def test_nothing_but_the_pipeline_is_staged(submitted: Submitted) -> None:
+    """The image has the code and the weights in it."""
+    assert submitted.files.keys() == {"pipeline.pb"}
+    assert "packages" not in submitted.environment["workerPools"][0]
+
+
+def test_job_tells_nothing_of_who_submitted_it(submitted: Submitted) -> None:
+    pickles = list(submitted.pickles())
+    assert sum(OUTPUT.encode() in pickle for pickle in pickles) >= 5  # they are read right
+    folders = [Path(__file__).parents[2], sys.prefix, sys.base_prefix, Path.home(), tempfile.gettempdir()]
+    needles = [*(f"{folder}/" for folder in folders), f"-{getpass.getuser()}-", SECRET]
+    for document in (str(submitted.job).encode(), submitted.files["pipeline.pb"], *pickles):
+        assert [needle for needle in needles if os.fsencode(needle) in document] == []
+
+
+def test_options_that_are_given_take_precedence() -> None:
+    submitted = submit(
+        "--gpu_machine_type=g2-standard-8",
+        "--machine_type=n2-standard-2",
+        "--max_num_workers=32",
+        "--number_of_worker_harness_threads=1",
+        "--job_name=one-night",
+    )
+    (hint,) = set(accelerators(submitted).values())
+    assert "machine_type:g2-standard-8;" in hint
+    (pool,) = submitted.environment["workerPools"]
+    assert pool["machineType"] == "n2-standard-2"
+    assert pool["autoscalingSettings"]["maxNumWorkers"] == 32
+    assert pool["numThreadsPerWorker"] == 1
+    assert submitted.job["name"] == "one-night"
+
+
+@pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location", "--sdk_container_image"])
+def test_a_missing_option_is_named(missing: str) -> None:
+    options = PipelineOptions([flag for flag in FROM_LAUNCHER if not flag.startswith(missing)])
+    with pytest.raises(ValueError, match=f"needs {missing}, too"):
+        choose_dataflow_options(options)
+
+
+def test_other_runners_are_left_alone() -> None:
+    options = PipelineOptions(["--runner=DirectRunner"])
+    before = options.get_all_options()
+    choose_dataflow_options(options)
+    assert options.get_all_options() == before
+    assert inference_hints(options) == {}
