@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -21,7 +22,8 @@ from model.files import TargetOutOfReachError, choose_device, encode_photo, to_i
 from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from model.weights import DEFAULT_TRAINING, model_id, read_config
-from pipeline.audit import ManifestError, audit, print_audit, print_totals
+from pipeline.audit import USD_PER_GB_MONTH, AuditReport, audit, print_audit, print_failed, print_totals
+from pipeline.compare import compare, print_comparison
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
 from pipeline.costs import Plan
 from pipeline.dataflow import choose_dataflow_options
@@ -29,7 +31,9 @@ from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
 from pipeline.follow import Follower
 from pipeline.interrupt import EXIT_STATUS, on_interrupt
+from pipeline.manifests import ManifestError, WhereError
 from pipeline.runner import is_local
+from pipeline.verify import Verification, print_safe_to_delete, print_verification, verify
 from transforms.decode import load_photo
 from transforms.find import find_files
 from transforms.manifest import Run, manifest_files, manifest_folder
@@ -118,8 +122,7 @@ def compress(
         new = report.totals["photos"] - follower.tally.resumed
         _out.print(f"{follower.tally.resumed} of them were finished in an earlier run, {new} in this one")
     _out.print(f"manifest: {folder}", highlight=False)
-    for row in report.failed:
-        _err.print(f"failed: {row['source_uri']}: {row['reason']}", highlight=False, markup=False)
+    print_failed(report, _err)
     if follower.was_stopped:
         raise typer.Exit(EXIT_STATUS)
     raise typer.Exit(1 if report.failed else 0)
@@ -218,18 +221,53 @@ def info(
 
 @app.command("audit")
 def audit_command(
-    manifest: Annotated[str, typer.Argument(metavar="MANIFEST", help="A manifest's or a run's folder.")],
+    manifests: Annotated[
+        list[str], typer.Argument(metavar="MANIFEST", help="Folders of manifests, of runs or OUTPUT.")
+    ],
     as_json: Annotated[bool, typer.Option("--json")] = False,
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page.")] = None,
+    where: Annotated[str | None, typer.Option(help="An SQL condition on the manifest's columns.")] = None,
+    usd_per_gb_month: Annotated[
+        float, typer.Option(min=0.0, help="Price of 2**30 bytes of storage; the default is of 2026-11.")
+    ] = USD_PER_GB_MONTH,
+    run: Annotated[
+        str | None, typer.Option("--compare", metavar="RUN", help="A run before it, by folder or by id.")
+    ] = None,
+    verified: Annotated[
+        str | None, typer.Option("--verify", metavar="N|all", help="Read back and measure so many photos.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Chooses the photos for --verify.")] = None,
+    safe_to_delete: Annotated[
+        str | None, typer.Option(metavar="FILE", help="List the originals that may go. Deletes nothing.")
+    ] = None,
+    device: DeviceOption = Device.AUTO,
 ) -> None:
-    """Sum up what manifests say: totals, by folder and format, best and worst."""
+    """Sum up what manifests say, for people, machines or as a page; and verify it."""
+    count = _photos_to_verify(verified, safe_to_delete)
+    if run is not None and (html or verified):
+        raise typer.BadParameter("stands alone", param_hint="--compare")
     try:
-        report = audit(manifest)
-    except ManifestError as error:
+        if run is not None:
+            _compare(manifests, run, where, as_json)
+        report = audit(*manifests, where=where, usd_per_gb_month=usd_per_gb_month)
+        if html is not None:
+            # Here, not above: the page's libraries would delay every other command.
+            from pipeline.page import write_page  # noqa: PLC0415
+
+            write_page(manifests, html, where, usd_per_gb_month)
+        verification = None
+        if verified is not None:
+            chosen_by = secrets.randbelow(1 << 32) if seed is None else seed
+            verification = verify(manifests, Codec.load(_device(device)), count, chosen_by, where, _err)
+        if verification is not None and safe_to_delete is not None:
+            write_bytes(safe_to_delete, "".join(f"{uri}\n" for uri in verification.safe_to_delete).encode())
+    except WhereError as error:
+        raise typer.BadParameter(str(error), param_hint="--where") from error
+    except (ManifestError, OSError) as error:
         _fail(str(error))
-    if as_json:
-        print(json.dumps(asdict(report)))
-    else:
-        print_audit(report, _out)
+    _print_audit(report, verification, safe_to_delete is not None, as_json)
+    _fail_if_skipped(report.skipped)
+    raise typer.Exit(1 if verification is not None and verification.mismatches else 0)
 
 
 @app.command("estimate")
@@ -336,6 +374,49 @@ def _info(file: RgcFile) -> dict[str, Any]:
             for length, quality in zip(lengths, file.ms_ssim, strict=False)
         ],
     }
+
+
+def _photos_to_verify(verified: str | None, safe_to_delete: str | None) -> int | None:
+    """How many photos --verify asks for; None for all, or for no verification at all."""
+    if safe_to_delete is not None and verified != "all":
+        message = "nothing was written: without --verify all nothing can be promised"
+        raise typer.BadParameter(message, param_hint="--safe-to-delete")
+    if verified in (None, "all"):
+        return None
+    if not verified.isdecimal() or int(verified) < 1:
+        raise typer.BadParameter(f"{verified}: neither a number from 1 nor all", param_hint="--verify")
+    return int(verified)
+
+
+def _compare(manifests: list[str], run: str, where: str | None, as_json: bool) -> NoReturn:
+    comparison = compare(manifests, run, where)
+    if as_json:
+        print(json.dumps(asdict(comparison)))
+    else:
+        print_comparison(comparison, _out)
+    _fail_if_skipped(comparison.skipped)
+    raise typer.Exit
+
+
+def _print_audit(
+    report: AuditReport, verification: Verification | None, lists_safe: bool, as_json: bool
+) -> None:
+    if as_json:
+        verified = None if verification is None else verification.summary()
+        print(json.dumps({**asdict(report), "verification": verified}))
+        return
+    print_audit(report, _out)
+    if verification is not None:
+        print_verification(verification, _out)
+        if lists_safe:
+            print_safe_to_delete(verification, _out)
+
+
+def _fail_if_skipped(skipped: list[dict[str, str]]) -> None:
+    for file in skipped:
+        _err.print(f"skipped: {file['uri']}: {file['reason']}", highlight=False, markup=False)
+    if skipped:
+        raise typer.Exit(1)
 
 
 def _settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:

@@ -30,10 +30,11 @@ def client() -> Client:
     return Client(project=None)  # a project is only needed to make buckets
 
 
-def read(uri: str) -> bytes:
-    """A whole object, its checksum verified."""
+def read(uri: str, length: int | None = None) -> bytes:
+    """A whole object, its checksum verified; or its first `length` bytes, which have none."""
     with _errors(uri):
-        data: bytes = _blob(uri).download_as_bytes(checksum="auto", retry=_RETRY)
+        end = None if length is None else length - 1
+        data: bytes = _blob(uri).download_as_bytes(end=end, checksum="auto", retry=_RETRY)
         return data
 
 

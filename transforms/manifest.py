@@ -47,7 +47,8 @@ SCHEMA = pa.schema(
         pa.field("encode_seconds", pa.float64()),
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
-    ]
+    ],
+    metadata={"rgc_manifest": "1"},  # the version of these columns; pipeline/manifests.py reads it
 )
 
 

@@ -39,8 +39,12 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(gcs.SCHEME)
 
 
-def read_bytes(uri: str) -> bytes:
-    return gcs.read(uri) if is_remote(uri) else Path(uri).read_bytes()
+def read_bytes(uri: str, length: int | None = None) -> bytes:
+    """A whole file, or its first `length` bytes, fewer if there are fewer."""
+    if is_remote(uri):
+        return gcs.read(uri, length)
+    with open(uri, "rb") as file:
+        return file.read(-1 if length is None else length)
 
 
 def write_bytes(uri: str, data: bytes) -> None:

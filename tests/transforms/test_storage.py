@@ -42,6 +42,19 @@ def test_objects_there_and_back(storage: Storage) -> None:
     assert find_status(uri) is None
 
 
+@pytest.mark.parametrize("remote", [True, False])
+def test_the_first_bytes_of_a_file(storage: Storage, tmp_path: Path, remote: bool) -> None:
+    uri = f"{FOLDER}/a.rgc" if remote else str(tmp_path / "a.rgc")
+    write_bytes(uri, b"0123456789")
+    assert [read_bytes(uri, length) for length in (1, 4, 10, 99)] == [
+        b"0",
+        b"0123",
+        b"0123456789",
+        b"0123456789",
+    ]
+    assert read_bytes(uri) == b"0123456789"
+
+
 def test_objects_are_found_like_files(storage: Storage) -> None:
     for name in ("a.jpg", "trip/b.png", "trip/c.jpg", "trip/"):
         write_bytes(f"{FOLDER}/{name}", b"x")
