@@ -27,7 +27,7 @@ GPU_MACHINE_TYPE = "g2-standard-4"
 # Dataflow's newest. That is 525 or later, so the worker image is built for CUDA 12.6: CUDA 13 wants 580.
 _DRIVER = "install-nvidia-driver:5xx"
 
-# Listing, looking up what is finished and writing manifests: requests to storage, and 100,000 rows at a time.
+# Listing, looking up what is finished and writing manifests: requests to storage, and 20,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
 # One Beam process a worker, where Dataflow would start one for each vCPU, each with a codec and photos of
 # its own in the memory of the one GPU. Decoding runs in threads, which Python's lock does not hold up.
