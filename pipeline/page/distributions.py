@@ -1,0 +1,67 @@
+"""How a measure is distributed over the encoded photos."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import duckdb
+
+_BINS = (15, 40)  # at least, of few photos, and at most
+_FINEST = 1e-3  # width of a bin; finer ones would say nothing
+_OUTLIERS = 0.001  # of the photos at either end, left out where they would squeeze the others
+_QUANTILES = [0.05, 0.5, 0.95, _OUTLIERS, 1 - _OUTLIERS]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of one column over the encoded photos.
+
+    Attributes:
+        low, high: 5% of the photos lie below `low`, 5% above `high`.
+        step: width of the bins.
+        bins: where each begins, and its photos; bins without photos are left out.
+        outside: photos before the first bin or after the last.
+        targets: what was asked for, to be marked.
+    """
+
+    least: float
+    low: float
+    median: float
+    high: float
+    most: float
+    step: float
+    bins: list[tuple[float, int]]
+    outside: int
+    targets: list[float]
+
+
+def read_distribution(
+    database: duckdb.DuckDBPyConnection, column: str, targets: Sequence[float]
+) -> Distribution | None:
+    """None where no photo has a value."""
+    ((photos, least, most, quantiles),) = database.execute(
+        f"SELECT count({column}), min({column}), max({column}), quantile_cont({column}, {_QUANTILES}) "
+        f"FROM latest WHERE status = 'encoded'"
+    ).fetchall()
+    if not photos:
+        return None
+    low, median, high, first, last = quantiles
+    if most - least <= 2 * (last - first):
+        first, last = least, most
+    wanted = min(max(2 * round(photos ** (1 / 3)), _BINS[0]), _BINS[1])  # Rice's rule
+    step = nice_step((last - first) / wanted)
+    bins = database.execute(
+        f"SELECT floor({column} / $step)::BIGINT AS bin, count(*) FROM latest "
+        f"WHERE status = 'encoded' AND bin BETWEEN $first AND $last GROUP BY bin ORDER BY bin",
+        {"step": step, "first": math.floor(first / step), "last": math.floor(last / step)},
+    ).fetchall()
+    outside = photos - sum(count for _, count in bins)
+    edges = [(round(bin * step, 6), count) for bin, count in bins]
+    return Distribution(least, low, median, high, most, step, edges, outside, list(targets))
+
+
+def nice_step(step: float) -> float:
+    """The next of 1, 2, 5 and 10 times a power of ten."""
+    step = max(step, _FINEST)
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
