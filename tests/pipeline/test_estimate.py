@@ -235,4 +235,4 @@ def test_the_table_of_a_million_photos() -> None:
     hours, usd = ([float(row[column]) for row in rows] for column in (1, 2))
     assert hours[0] == pytest.approx(12e6 / assumed_speed(3) / 3600, rel=0.01)
     assert usd[0] == pytest.approx(hours[0] * Plan().worker_price + 1e6 * OPERATIONS_PRICE, rel=0.01)
-    assert hours[1] == pytest.approx(hours[0] / 8, rel=0.03) and usd[2] > usd[0]
+    assert hours[1] == pytest.approx(hours[0] / 8, abs=0.8) and usd[2] > usd[0]
