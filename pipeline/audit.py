@@ -9,15 +9,9 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.manifests import ManifestError, WhereError, open_manifests, query
+from pipeline.costs import STORAGE_PRICE, usd_a_month
+from pipeline.manifests import open_manifests, query
 
-__all__ = [
-    "AuditReport", "ManifestError", "WhereError", "audit", "open_manifests", "print_audit", "print_totals",
-]  # fmt: skip
-
-# Google Cloud Storage, Standard, in a region of the United States, as of 2026-11.
-USD_PER_GB_MONTH = 0.020
-BYTES_PER_GB = 1 << 30  # as storage is billed
 LISTED = 100  # photos, and reasons, that a report names; what there is beyond is counted
 LISTED_FOLDERS = 1000
 _SHOWN = 20  # of each, in the terminal
@@ -58,22 +52,22 @@ _QUALITY = f"""
     FROM latest WHERE status = 'encoded'
 """
 QUALITY_STEP = 1 / 65535  # of a manifest's MS-SSIM: what just reaches a target may be rounded below it
-BELOW_TARGET = f"ms_ssim < target_ms_ssim - {QUALITY_STEP}"
 _BY_TARGET = f"""
-    SELECT target_ms_ssim, count(*) AS encoded, count(*) FILTER ({BELOW_TARGET}) AS below_target,
+    SELECT target_ms_ssim, count(*) AS encoded,
+        count(*) FILTER (ms_ssim < target_ms_ssim - {QUALITY_STEP}) AS below_target,
         min(ms_ssim) AS worst_ms_ssim
     FROM latest WHERE status = 'encoded' GROUP BY target_ms_ssim ORDER BY target_ms_ssim
 """
 # Reasons that differ only in numbers, in the file's name or in what they quote are one.
-BY_REASON = rf"""
+_BY_REASON = r"""
+    CREATE TEMP TABLE reasons AS
     SELECT status,
         regexp_replace(
             regexp_replace(replace(reason, source_uri, '...'), '''[^'']*''|"[^"]*"', '...', 'g'),
             '\b([0-9]+x[0-9]+|0x[0-9a-f]+|[0-9]+(\.[0-9]+)?)\b', '#', 'g'
         ) AS reason,
         count(*) AS photos, sum(source_bytes)::BIGINT AS source_bytes, min(source_uri) AS example
-    FROM latest WHERE status <> 'encoded'
-    GROUP BY ALL ORDER BY status, photos DESC, reason LIMIT {LISTED}
+    FROM latest WHERE status <> 'encoded' GROUP BY ALL
 """
 
 
@@ -88,7 +82,8 @@ class AuditReport:
         ms_ssim, bits_per_pixel: of encoded photos, percentiles `p1` to `p99` and `worst`.
         by_target: encoded photos by the MS-SSIM they were to reach, null if none was set, and how
             many of them are below it.
-        by_reason: kept and failed photos, by reasons that have # for numbers; the most frequent.
+        reasons, by_reason: how many there are for photos that were kept or failed, with # for numbers,
+            and the most frequent.
         folders, by_folder: how many there are, and those that save most.
         kept, failed: the first `LISTED`; `totals` says how many there are.
         most_saved, worst_quality: a few encoded photos.
@@ -101,6 +96,7 @@ class AuditReport:
     ms_ssim: dict[str, float | None]
     bits_per_pixel: dict[str, float | None]
     by_target: list[dict[str, Any]]
+    reasons: int
     by_reason: list[dict[str, Any]]
     folders: int
     by_folder: list[dict[str, Any]]
@@ -113,41 +109,49 @@ class AuditReport:
     skipped: list[dict[str, Any]]
 
 
-def audit(
-    *manifests: str, where: str | None = None, usd_per_gb_month: float = USD_PER_GB_MONTH
-) -> AuditReport:
+def audit(*manifests: str, where: str | None = None) -> AuditReport:
     """Sums up the latest row of each photo over any number of manifests.
-
-    Args:
-        manifests, where: see `open_manifests`.
-        usd_per_gb_month: what 2**30 bytes of storage cost a month.
 
     Raises:
         ManifestError, WhereError: see `open_manifests`.
     """
     with open_manifests(manifests, where) as database:
-        database.execute(_GROUPS)
-        (totals,) = _groups(database, _TOTALS)
-        (quality,) = query(database, _QUALITY)
-        (folders,) = query(database, f"SELECT count(*) AS folders FROM groups WHERE kind = {_BY_FOLDER}")
-        return AuditReport(
-            totals=totals,
-            usd_per_gb_month=usd_per_gb_month,
-            saved_usd_per_month=totals["saved_bytes"] / BYTES_PER_GB * usd_per_gb_month,
-            ms_ssim=_percentiles(quality, "ms_ssim"),
-            bits_per_pixel=_percentiles(quality, "bits_per_pixel"),
-            by_target=query(database, _BY_TARGET),
-            by_reason=query(database, BY_REASON),
-            folders=folders["folders"],
-            by_folder=_groups(database, _BY_FOLDER, "folder, ", "saved_bytes DESC, folder"),
-            by_format=_groups(database, _BY_FORMAT, "format, ", "format"),
-            by_megapixels=_by_megapixels(database),
-            kept=_reasons(database, "kept"),
-            failed=_reasons(database, "failed"),
-            most_saved=_extremes(database, "saved_bytes DESC"),
-            worst_quality=_extremes(database, "ms_ssim"),
-            skipped=query(database, "FROM skipped ORDER BY uri"),
-        )
+        return read_audit(database)
+
+
+def read_audit(database: duckdb.DuckDBPyConnection, usd_per_gb_month: float = STORAGE_PRICE) -> AuditReport:
+    """Sums up what `open_manifests` gives, once.
+
+    Args:
+        usd_per_gb_month: what 2**30 bytes of storage cost a month.
+    """
+    database.execute(_GROUPS)
+    database.execute(_BY_REASON)
+    (totals,) = _groups(database, _TOTALS)
+    (quality,) = query(database, _QUALITY)
+    return AuditReport(
+        totals=totals,
+        usd_per_gb_month=usd_per_gb_month,
+        saved_usd_per_month=usd_a_month(totals["saved_bytes"], usd_per_gb_month),
+        ms_ssim=_percentiles(quality, "ms_ssim"),
+        bits_per_pixel=_percentiles(quality, "bits_per_pixel"),
+        by_target=query(database, _BY_TARGET),
+        reasons=_count(database, "reasons"),
+        by_reason=query(database, f"FROM reasons ORDER BY photos DESC, status, reason LIMIT {LISTED}"),
+        folders=_count(database, f"groups WHERE kind = {_BY_FOLDER}"),
+        by_folder=_groups(database, _BY_FOLDER, "folder, ", "saved_bytes DESC, folder"),
+        by_format=_groups(database, _BY_FORMAT, "format, ", "format"),
+        by_megapixels=_by_megapixels(database),
+        kept=_reasons(database, "kept"),
+        failed=_reasons(database, "failed"),
+        most_saved=_extremes(database, "saved_bytes DESC"),
+        worst_quality=_extremes(database, "ms_ssim"),
+        skipped=query(database, "FROM skipped ORDER BY uri"),
+    )
+
+
+def _count(database: duckdb.DuckDBPyConnection, rows: str) -> int:
+    return int(query(database, f"SELECT count(*) AS count FROM {rows}")[0]["count"])
 
 
 def _groups(
@@ -205,7 +209,7 @@ def print_audit(report: AuditReport, console: Console) -> None:
         table = Table("photo", "saved", "bits per pixel", "MS-SSIM", title=title, title_justify="left")
         for row in rows:
             saved, rate, quality = (row[key] for key in ("saved_bytes", "bits_per_pixel", "ms_ssim"))
-            table.add_row(escape(row["source_uri"]), format_bytes(saved), f"{rate:.3f}", f"{quality:.4f}")
+            table.add_row(escape(row["source_uri"]), format_bytes(saved), _fixed(rate, 3), _fixed(quality, 4))
         console.print(table)
     print_failed(report, console, _SHOWN)
 
@@ -219,8 +223,8 @@ def print_totals(report: AuditReport, console: Console) -> None:
         before, after = format_bytes(totals["source_bytes"]), format_bytes(totals["bytes_after"])
         console.print(f"{before} before, {after} after: {share:.1%} saved", highlight=False)
     if totals["encoded"]:
-        rate, quality = totals["mean_bits_per_pixel"], totals["mean_ms_ssim"]
-        console.print(f"mean of encoded photos: {rate:.3f} bits per pixel, MS-SSIM {quality:.4f}")
+        rate, quality = _fixed(totals["mean_bits_per_pixel"], 3), _fixed(totals["mean_ms_ssim"], 4)
+        console.print(f"mean of encoded photos: {rate} bits per pixel, MS-SSIM {quality}")
 
 
 def print_failed(report: AuditReport, console: Console, most: int = LISTED) -> None:
@@ -236,20 +240,24 @@ def format_bytes(count: int) -> str:
     return f"-{decimal(-count)}" if count < 0 else decimal(count)
 
 
+def _fixed(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _print_quality(report: AuditReport, console: Console) -> None:
     names = [f"p{percentile}" for percentile in _PERCENTILES]
     table = Table("encoded photos", *names, "worst", title="Quality", title_justify="left")
     rows = (("MS-SSIM", report.ms_ssim, 4), ("bits per pixel", report.bits_per_pixel, 3))
     for title, figures, digits in rows:
-        table.add_row(title, *(f"{figures[name]:.{digits}f}" for name in (*names, "worst")))
+        table.add_row(title, *(_fixed(figures[name], digits) for name in (*names, "worst")))
     console.print(table)
     for row in report.by_target:
-        target, encoded, worst = row["target_ms_ssim"], row["encoded"], row["worst_ms_ssim"]
+        target, encoded, worst = row["target_ms_ssim"], row["encoded"], _fixed(row["worst_ms_ssim"], 4)
         if target is None:
-            text = f"no target was set for {encoded} encoded photos; the lowest has MS-SSIM {worst:.4f}"
+            text = f"no target was set for {encoded} encoded photos; the lowest has MS-SSIM {worst}"
         else:
             reached = f"{encoded - row['below_target']} of {encoded} encoded photos reach it"
-            text = f"target MS-SSIM {target}: {reached}, the lowest has {worst:.4f}"
+            text = f"target MS-SSIM {target}: {reached}, the lowest has {worst}"
         console.print(text, highlight=False)
 
 
@@ -261,7 +269,7 @@ def _print_by_reason(report: AuditReport, console: Console) -> None:
             row["status"], str(row["photos"]), size, escape(row["reason"] or ""), escape(row["example"])
         )
     console.print(table)
-    if (more := len(report.by_reason) - _SHOWN) > 0:
+    if (more := report.reasons - _SHOWN) > 0:
         console.print(f"and {more} more reasons")
 
 
@@ -271,9 +279,6 @@ def _print_groups(title: str, key: str, groups: list[dict[str, Any]], console: C
     for group in groups:
         counts = [str(group[name]) for name in ("photos", "encoded", "kept", "failed")]
         sizes = [format_bytes(group[name]) for name in ("source_bytes", "bytes_after", "saved_bytes")]
-        measured = [
-            "" if group[name] is None else f"{group[name]:.{digits}f}"
-            for name, digits in (("mean_bits_per_pixel", 3), ("mean_ms_ssim", 4))
-        ]
+        measured = [_fixed(group["mean_bits_per_pixel"], 3), _fixed(group["mean_ms_ssim"], 4)]
         table.add_row(escape(group[key]), *counts, *sizes, *measured)
     console.print(table)

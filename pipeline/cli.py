@@ -22,16 +22,16 @@ from model.files import TargetOutOfReachError, choose_device, encode_photo, to_i
 from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from model.weights import DEFAULT_TRAINING, model_id, read_config
-from pipeline.audit import USD_PER_GB_MONTH, AuditReport, audit, print_audit, print_failed, print_totals
+from pipeline.audit import AuditReport, audit, print_audit, print_failed, print_totals, read_audit
 from pipeline.compare import compare, print_comparison
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
-from pipeline.costs import Plan
+from pipeline.costs import STORAGE_PRICE, Plan
 from pipeline.dataflow import choose_dataflow_options
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
 from pipeline.follow import Follower
 from pipeline.interrupt import EXIT_STATUS, on_interrupt
-from pipeline.manifests import ManifestError, WhereError
+from pipeline.manifests import WhereError, open_manifests
 from pipeline.runner import is_local
 from pipeline.verify import Verification, print_safe_to_delete, print_verification, verify
 from transforms.decode import load_photo
@@ -229,7 +229,7 @@ def audit_command(
     where: Annotated[str | None, typer.Option(help="An SQL condition on the manifest's columns.")] = None,
     usd_per_gb_month: Annotated[
         float, typer.Option(min=0.0, help="Price of 2**30 bytes of storage; the default is of 2026-11.")
-    ] = USD_PER_GB_MONTH,
+    ] = STORAGE_PRICE,
     run: Annotated[
         str | None, typer.Option("--compare", metavar="RUN", help="A run before it, by folder or by id.")
     ] = None,
@@ -246,28 +246,32 @@ def audit_command(
     count = _photos_to_verify(verified, safe_to_delete)
     if run is not None and (html or verified):
         raise typer.BadParameter("stands alone", param_hint="--compare")
+    device_found = _device(device)
+    if safe_to_delete is not None:
+        _write_list(safe_to_delete, [])  # at once: whether it can be written, and none of an earlier call
+    verification = None
     try:
         if run is not None:
             _compare(manifests, run, where, as_json)
-        report = audit(*manifests, where=where, usd_per_gb_month=usd_per_gb_month)
-        if html is not None:
-            # Here, not above: the page's libraries would delay every other command.
-            from pipeline.page import write_page  # noqa: PLC0415
+        with open_manifests(manifests, where) as database:
+            report = read_audit(database, usd_per_gb_month)
+            if not as_json:
+                print_audit(report, _out)
+            if html is not None:
+                # Here, not above: the page's libraries would delay every other command.
+                from pipeline.page import write_page  # noqa: PLC0415
 
-            write_page(manifests, html, where, usd_per_gb_month)
-        verification = None
-        if verified is not None:
-            chosen_by = secrets.randbelow(1 << 32) if seed is None else seed
-            verification = verify(manifests, Codec.load(_device(device)), count, chosen_by, where, _err)
-        if verification is not None and safe_to_delete is not None:
-            write_bytes(safe_to_delete, "".join(f"{uri}\n" for uri in verification.safe_to_delete).encode())
+                write_page(database, report, html, manifests, where, device_found)
+            if verified is not None:
+                chosen_by = secrets.randbelow(1 << 32) if seed is None else seed
+                verification = verify(database, Codec.load(device_found), count, chosen_by, _err)
     except WhereError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from error
-    except (ManifestError, OSError) as error:
+    except (OSError, ValueError) as error:
         _fail(str(error))
-    _print_audit(report, verification, safe_to_delete is not None, as_json)
+    _print_findings(report, verification, safe_to_delete, as_json)
     _fail_if_skipped(report.skipped)
-    raise typer.Exit(1 if verification is not None and verification.mismatches else 0)
+    raise typer.Exit(1 if verification is not None and not verification.is_complete else 0)
 
 
 @app.command("estimate")
@@ -388,6 +392,29 @@ def _photos_to_verify(verified: str | None, safe_to_delete: str | None) -> int |
     return int(verified)
 
 
+def _print_findings(
+    report: AuditReport, verification: Verification | None, list_to: str | None, as_json: bool
+) -> None:
+    """What verifying found, before the list is written: that may fail, and the findings took hours."""
+    if verification is not None and list_to is not None:
+        verification.drop_changed(_err)
+    if as_json:
+        print(json.dumps({**asdict(report), "verification": verification and verification.summary()}))
+    elif verification is not None:
+        print_verification(verification, _out)
+    if verification is not None and list_to is not None:
+        _write_list(list_to, verification.safe_to_delete)
+        if not as_json:
+            print_safe_to_delete(verification, _out)
+
+
+def _write_list(path: str, uris: list[str]) -> None:
+    try:
+        write_bytes(path, "".join(f"{uri}\n" for uri in uris).encode())
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"cannot be written: {error}", param_hint="--safe-to-delete") from error
+
+
 def _compare(manifests: list[str], run: str, where: str | None, as_json: bool) -> NoReturn:
     comparison = compare(manifests, run, where)
     if as_json:
@@ -396,20 +423,6 @@ def _compare(manifests: list[str], run: str, where: str | None, as_json: bool) -
         print_comparison(comparison, _out)
     _fail_if_skipped(comparison.skipped)
     raise typer.Exit
-
-
-def _print_audit(
-    report: AuditReport, verification: Verification | None, lists_safe: bool, as_json: bool
-) -> None:
-    if as_json:
-        verified = None if verification is None else verification.summary()
-        print(json.dumps({**asdict(report), "verification": verified}))
-        return
-    print_audit(report, _out)
-    if verification is not None:
-        print_verification(verification, _out)
-        if lists_safe:
-            print_safe_to_delete(verification, _out)
 
 
 def _fail_if_skipped(skipped: list[dict[str, str]]) -> None:

@@ -1,5 +1,6 @@
 """Two runs on the same photos side by side: bytes, quality, speed, and the photos that changed most."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from rich.table import Table
 from pipeline.audit import format_bytes
 from pipeline.manifests import (
     ManifestError,
+    ManifestFile,
     create_latest,
     data_errors,
     find_manifests,
@@ -20,8 +22,12 @@ from pipeline.manifests import (
     read_files,
 )
 from transforms.manifest import manifest_files
+from transforms.storage import is_remote
 
 _CHANGED = 10
+_MADE_BY = """
+    SELECT model, settings, count(*) AS rows FROM {side} GROUP BY ALL ORDER BY rows DESC, settings LIMIT 5
+"""
 # A photo whose file was changed between the runs is not the same photo.
 _BOTH = """
     CREATE TEMP TABLE common AS
@@ -77,6 +83,7 @@ class Comparison:
     Attributes:
         counts: photos in both runs, those whose file was changed in between, which count no further,
             and those in one of the runs only.
+        before_made_by, after_made_by: the models and settings of each run's rows, the most frequent first.
         before, after: figures of each run on the photos in both.
         moved: photos that have another status now.
         bytes_changed: photos whose size after changed most, in bytes.
@@ -84,6 +91,8 @@ class Comparison:
     """
 
     counts: dict[str, Any]
+    before_made_by: list[dict[str, Any]]
+    after_made_by: list[dict[str, Any]]
     before: dict[str, Any]
     after: dict[str, Any]
     moved: list[dict[str, Any]]
@@ -97,7 +106,7 @@ def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Com
 
     Args:
         manifests, where: see `open_manifests`; `where` is for the rows of both.
-        run: a run's folder, or another manifest; or the id of a run in `manifests`, which is then
+        run: a run's folder, or another manifest; or the id of a run in `manifests`. What is there is
             compared with the latest of the others.
 
     Raises:
@@ -108,18 +117,23 @@ def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Com
         files = find_manifests(database, manifests, scratch)
         if _is_there(run):
             earlier, rows, earlier_rows = find_manifests(database, [run], scratch), "TRUE", "TRUE"
+            files = _others(files, earlier)
         else:
             run_id = literal(run.removeprefix("run="))
             earlier, rows, earlier_rows = files, f"run_id <> {run_id}", f"run_id = {run_id}"
         with data_errors([*files, *earlier], where):
+            named = ", ".join(manifests)
             if not query(database, f"{read_files(earlier)} WHERE {earlier_rows} LIMIT 1"):
-                named = ", ".join(manifests)
                 raise ManifestError(f"{run}: no manifest there, and no run of that name in {named}")
+            if not files or not query(database, f"{read_files(files)} WHERE {rows} LIMIT 1"):
+                raise ManifestError(f"{run}: nothing to compare with: no other run in {named}")
             create_latest(database, "before", earlier, earlier_rows, where)
             create_latest(database, "after", files, rows, where)
             database.execute(_BOTH)
             return Comparison(
                 counts=query(database, _COUNTS)[0],
+                before_made_by=query(database, _MADE_BY.format(side="before")),
+                after_made_by=query(database, _MADE_BY.format(side="after")),
                 before=query(database, _SIDE.format(side="before"))[0],
                 after=query(database, _SIDE.format(side="after"))[0],
                 moved=query(database, _MOVED),
@@ -134,6 +148,16 @@ def _is_there(run: str) -> bool:
         return bool(manifest_files(run))
     except (OSError, ValueError) as error:
         raise ManifestError(str(error)) from error
+
+
+def _others(files: Sequence[ManifestFile], earlier: Sequence[ManifestFile]) -> list[ManifestFile]:
+    """The files that are not among the earlier ones, whichever way both were written."""
+    known = {_full(file.uri) for file in earlier}
+    return [file for file in files if _full(file.uri) not in known]
+
+
+def _full(uri: str) -> str:
+    return uri if is_remote(uri) else os.path.realpath(uri)
 
 
 def _changed_most(figure: str) -> str:
@@ -151,6 +175,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         f"{counts['only_after']} only after, {counts['changed']} whose file was changed in between",
         highlight=False,
     )
+    for side, made_by in (("before", comparison.before_made_by), ("after", comparison.after_made_by)):
+        for row in made_by:
+            text = f"{side}: {row['rows']} rows of model {row['model']}, {row['settings']}"
+            console.print(text, highlight=False, markup=False)
     table = Table("", "before", "after")
     for name, before in comparison.before.items():
         sides = (before, comparison.after[name])

@@ -202,7 +202,7 @@ def reckon(
         raise EstimateError(f"{source}: none of {len(trials)} photos could be encoded: {trials[0].reason}")
     iterations = sum_of(lambda trial: trial.pixel_iterations).likely / pixels.likely
     saved_bytes = share_of_bytes(lambda trial: trial.saved_bytes)
-    saving = combine(lambda saved: usd_a_month(saved, plan), saved_bytes)
+    saving = combine(lambda saved: usd_a_month(saved, plan.storage_price), saved_bytes)
 
     def cost(speed: float, hours: Range, usd: Range) -> Cost:
         return Cost(speed, hours, usd, payback_months(usd.likely, saving.likely))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,21 +14,20 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.manifest import SCHEMA, manifest_files
+from transforms.manifest import SCHEMA, VERSION, VERSION_KEY, manifest_files
 from transforms.storage import is_remote, read_bytes
 
-VERSION = 1  # of the columns, as SCHEMA's metadata has it; the first manifests say none
-_VERSION_KEY = b"rgc_manifest"
 _ADDED_LATER = {"source_fingerprint": "VARCHAR"}  # columns that early manifests lack
 
 _MEMORY = "1GB"  # for DuckDB; the process has some 500 MB of libraries besides
 _MOST_THREADS = 4  # each reads a row group at a time, which all have to fit
+_DOWNLOADS = 8  # objects at a time, of a few MB each
 
 # What follows from a row's columns and is asked for again and again; computed only where it is.
 _DERIVED = """
     parse_dirpath(source_uri, 'forward_slash') AS folder,
     width::DOUBLE * height / 1e6 AS megapixels,
-    TRY(settings->>'$.target_ms_ssim')::DOUBLE AS target_ms_ssim
+    TRY((settings->>'$.target_ms_ssim')::DOUBLE) AS target_ms_ssim
 """
 # Where a row lies: 20 bits for the file, 28 for the row in it.
 _POSITION = "(file_index::BIGINT << 28) + file_row_number"
@@ -114,7 +114,7 @@ def new_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         }
         with duckdb.connect(config=config) as database:
             database.execute("SET TimeZone = 'UTC'")
-            database.execute("CREATE TEMP TABLE skipped (uri VARCHAR, reason VARCHAR)")
+            database.execute("CREATE TEMP TABLE skipped (uri VARCHAR PRIMARY KEY, reason VARCHAR)")
             yield database, scratch
 
 
@@ -129,17 +129,16 @@ def find_manifests(
     Raises:
         ManifestError: see `open_manifests`.
     """
-    files, skipped = [], {}
-    for uri in dict.fromkeys(uri for manifest in manifests for uri in _list(manifest)):
-        try:
-            files.append(_read_footer(uri, _local_copy(uri, scratch)))
-        except (pa.ArrowException, OSError, _NotAManifestError) as error:
-            skipped[uri] = " ".join(str(error).removeprefix(f"{uri}: ").split())
+    uris = list(dict.fromkeys(uri for manifest in manifests for uri in _list(manifest)))
+    with ThreadPoolExecutor(_DOWNLOADS) as threads:
+        found = list(threads.map(_look_at, uris, [scratch] * len(uris)))
+    files = [file for file in found if isinstance(file, ManifestFile)]
+    skipped = [(uri, why) for uri, why in zip(uris, found, strict=True) if isinstance(why, str)]
     if not files:
-        uri, why = next(iter(skipped.items()))
+        uri, why = skipped[0]
         raise ManifestError(f"{uri}: no manifest of rgc: {why} (and of {len(skipped)} files none is)")
     if skipped:
-        database.executemany("INSERT INTO skipped VALUES (?, ?)", list(skipped.items()))
+        database.executemany("INSERT OR IGNORE INTO skipped VALUES (?, ?)", skipped)
     return files
 
 
@@ -180,6 +179,10 @@ def data_errors(files: Sequence[ManifestFile], where: str | None) -> Iterator[No
     """Says of errors that only reading all rows brings out which file or condition is to blame."""
     try:
         yield
+    except duckdb.DataError as error:  # a conversion that failed; damage ends in other errors
+        if where is None:
+            raise
+        raise WhereError(f"{where}: {_message(error)}") from error
     except duckdb.Error as error:
         for file in files:
             try:
@@ -231,6 +234,14 @@ def _list(manifest: str) -> list[str]:
     return files
 
 
+def _look_at(uri: str, scratch: str) -> ManifestFile | str:
+    """A Parquet file, or why it is no manifest."""
+    try:
+        return _read_footer(uri, _local_copy(uri, scratch))
+    except (pa.ArrowException, OSError, _NotAManifestError) as error:
+        return " ".join(str(error).removeprefix(f"{uri}: ").split())
+
+
 def _local_copy(uri: str, scratch: str) -> str:
     if not is_remote(uri):
         return uri
@@ -241,7 +252,7 @@ def _local_copy(uri: str, scratch: str) -> str:
 
 def _read_footer(uri: str, path: str) -> ManifestFile:
     metadata = pq.read_metadata(path)
-    written_as = (metadata.metadata or {}).get(_VERSION_KEY, b"0").decode(errors="replace")
+    written_as = (metadata.metadata or {}).get(VERSION_KEY, b"0").decode(errors="replace")
     if not written_as.isdecimal():
         raise _NotAManifestError(f"its version is {written_as!r}, not a number")
     if int(written_as) > VERSION:
@@ -255,8 +266,20 @@ def _read_footer(uri: str, path: str) -> ManifestFile:
     for field in present:
         if (found := schema.field(field.name).type) != field.type:
             raise _NotAManifestError(f"not rgc's columns: {field.name} is {found}, not {field.type}")
+        if not field.nullable and (rows := _rows_without(field.name, metadata)):
+            raise _NotAManifestError(f"{rows} rows without {field.name}, or without statistics of it")
     columns = frozenset(field.name for field in present)
     return ManifestFile(uri, path, metadata.num_rows, columns, _only_run_id(metadata))
+
+
+def _rows_without(column: str, metadata: pq.FileMetaData) -> int:
+    """Rows that have null there, or of which the footer does not say that they have not."""
+    index = metadata.schema.names.index(column)
+    if metadata.schema.column(index).max_definition_level == 0:  # a required one
+        return 0
+    groups = [metadata.row_group(number).column(index) for number in range(metadata.num_row_groups)]
+    counts = ((group.statistics, group.num_values) for group in groups)
+    return sum(known.null_count if known and known.has_null_count else rows for known, rows in counts)
 
 
 def _only_run_id(metadata: pq.FileMetaData) -> str | None:

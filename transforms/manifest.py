@@ -20,6 +20,8 @@ from transforms.storage import join, list_folder, read_bytes, write_bytes
 
 _LOG = logging.getLogger(__name__)
 
+VERSION = 1  # of the columns; the first manifests say none
+VERSION_KEY = b"rgc_manifest"
 _SUFFIX = ".parquet"
 _ROWS_PER_FILE = 20_000  # some 4 MB; a worker holds them as objects, ten times as much
 
@@ -48,7 +50,7 @@ SCHEMA = pa.schema(
         pa.field("run_id", pa.string(), nullable=False),
         pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
     ],
-    metadata={"rgc_manifest": "1"},  # the version of these columns; pipeline/manifests.py reads it
+    metadata={VERSION_KEY: str(VERSION)},
 )
 
 

@@ -2,18 +2,19 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from pipeline.audit import BYTES_PER_GB, USD_PER_GB_MONTH
-from pipeline.manifests import open_manifests
-from pipeline.page.content import Content, read_content, size
-from pipeline.page.thumbnails import AMPLIFIED, Comparison, compare_photos
+from pipeline.audit import AuditReport
+from pipeline.page.content import read_content, size
+from pipeline.page.thumbnails import AMPLIFIED, compare_photos
 from transforms.storage import write_bytes
 
 _FOLDER = Path(__file__).parent
@@ -21,30 +22,43 @@ _SCRIPTS = ("helpers.js", "charts.js", "folders.js", "photos.js", "start.js")
 
 
 def write_page(
-    manifests: Sequence[str],
+    database: duckdb.DuckDBPyConnection,
+    report: AuditReport,
     path: str,
-    where: str | None = None,
-    usd_per_gb_month: float = USD_PER_GB_MONTH,
+    manifests: Sequence[str],
+    where: str | None,
+    device: str,
 ) -> None:
     """Writes the page; its thumbnails are made from the .rgc files and the originals, where they are there.
 
     Args:
+        database: of `open_manifests`.
+        report: of `read_audit`, of the same database.
         path: local or gs://.
+        manifests, where: what was asked for, to be told.
+        device: "cpu" or "cuda".
 
     Raises:
-        ManifestError, WhereError: see `open_manifests`.
-        OSError: `path` cannot be written.
+        OSError, ValueError: `path` cannot be written.
     """
-    with open_manifests(manifests, where) as database:
-        content = read_content(database)
-    # Only now: decoding takes the memory that the database has given back.
-    comparisons = compare_photos(content.worst)
-    usd_a_month = content.totals.saved / BYTES_PER_GB * usd_per_gb_month
-    asked = {"manifests": manifests, "where": where, "usd_a_month": usd_a_month}
-    write_bytes(path, _render(content, comparisons, asked).encode())
+    content = read_content(database, report)
+    page = _render(
+        content=content,
+        report=report,
+        comparisons=compare_photos(content.worst, device),
+        data={
+            "folders": [asdict(bar) for bar in content.folders],
+            "ms_ssim": content.ms_ssim and asdict(content.ms_ssim),
+            "bits_per_pixel": content.bits_per_pixel and asdict(content.bits_per_pixel),
+            "photos": content.photos.rows,
+        },
+        manifests=manifests,
+        where=where,
+    )
+    write_bytes(path, page.encode())
 
 
-def _render(content: Content, comparisons: Sequence[Comparison], asked: Mapping[str, object]) -> str:
+def _render(**told: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -58,19 +72,11 @@ def _render(content: Content, comparisons: Sequence[Comparison], asked: Mapping[
     own = "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     scripts = [script.replace("</script", r"<\/script") for script in (library, own)]
     return environment.get_template("page.html").render(
-        content=content,
-        comparisons=comparisons,
         amplified=AMPLIFIED,
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
-        data={
-            "folders": [asdict(bar) for bar in content.folders],
-            "ms_ssim": content.ms_ssim and asdict(content.ms_ssim),
-            "bits_per_pixel": content.bits_per_pixel and asdict(content.bits_per_pixel),
-            "photos": content.photos.rows,
-        },
-        **asked,
+        **told,
     )
 
 

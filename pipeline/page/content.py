@@ -7,26 +7,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
-from rich.filesize import decimal
 
-from pipeline.audit import BELOW_TARGET, BY_REASON
-from pipeline.manifests import query
+from pipeline.audit import AuditReport, format_bytes
 from pipeline.page.distributions import Distribution, read_distribution
 from pipeline.page.folders import Bar, folder_bars
 
 MAX_PHOTOS = 2_000  # rows of the table
 WORST = 6
 _TEXT = 200  # characters of a reason; what decoders say can be long
-_TOTALS = """
-    SELECT count(*),
-        count(*) FILTER (status = 'encoded'),
-        count(*) FILTER (status = 'kept'),
-        count(*) FILTER (status = 'failed'),
-        coalesce(sum(source_bytes), 0)::BIGINT,
-        coalesce(sum(saved_bytes), 0)::BIGINT,
-        count(DISTINCT run_id),
-        epoch_us(max(finished_at)),
-        coalesce(min(source_uri), ''),
+_EXTENT = """
+    SELECT count(DISTINCT run_id), epoch_us(max(finished_at)), coalesce(min(source_uri), ''),
         coalesce(max(source_uri), '')
     FROM latest
 """
@@ -39,56 +29,12 @@ _BY_CHANCE = "hash(source_uri)"  # the same ones each time
 _AT_RANDOM = MAX_PHOTOS - 900
 _SAMPLES = (
     (_AT_RANDOM, "status = 'encoded'", _BY_CHANCE),
-    (300, "status <> 'encoded'", "status, source_uri"),
+    (150, "status = 'kept'", "source_uri"),
+    (150, "status = 'failed'", "source_uri"),
     (300, "status = 'encoded'", "ms_ssim, source_uri"),
     (300, "status = 'encoded'", "saved_bytes DESC, source_uri"),
 )
-_TARGETS = f"""
-    SELECT target_ms_ssim, count(*), count(*) FILTER ({BELOW_TARGET})
-    FROM latest WHERE status = 'encoded' AND target_ms_ssim IS NOT NULL
-    GROUP BY target_ms_ssim ORDER BY target_ms_ssim
-"""
 _SETTINGS = "SELECT DISTINCT settings FROM latest WHERE status = 'encoded'"
-
-
-@dataclass(frozen=True)
-class Totals:
-    """`finished_us` is when the last photo was; the URIs are the first and the last by the alphabet."""
-
-    photos: int
-    encoded: int
-    kept: int
-    failed: int
-    before: int
-    saved: int
-    runs: int
-    finished_us: int | None
-    first_uri: str
-    last_uri: str
-
-    @property
-    def after(self) -> int:
-        return self.before - self.saved
-
-    @property
-    def finished(self) -> str:
-        if self.finished_us is None:
-            return ""
-        time = datetime.fromtimestamp(self.finished_us / 1e6, UTC)
-        return f"{time.day} {time:%B %Y, %H:%M} UTC"
-
-    @property
-    def share(self) -> float:
-        return self.saved / self.before if self.before else 0.0
-
-
-@dataclass(frozen=True)
-class Target:
-    """An MS-SSIM that was asked for, of how many encoded photos, and how many of them are below it."""
-
-    ms_ssim: float
-    photos: int
-    below: int
 
 
 @dataclass(frozen=True)
@@ -97,7 +43,7 @@ class Photos:
 
     Attributes:
         root: begins all names, and is cut off them.
-        rows: values in the order that `table.js` names; the last is whether the scatter has the photo.
+        rows: values in the order that `photos.js` names; the last is whether the scatter has the photo.
         at_random: how many the scatter was to have at most; None if it has all.
     """
 
@@ -124,65 +70,80 @@ class WorstPhoto:
 
 @dataclass(frozen=True)
 class Content:
-    """All of it. `reasons` as `BY_REASON` has them; `skipped` are manifest files, and why."""
+    """What the page says beyond the audit's report.
 
-    totals: Totals
-    targets: list[Target]
+    Attributes:
+        answer: in one sentence.
+        runs: how many of them have latest rows.
+        finished: when the last photo was; empty if there is none.
+    """
+
+    answer: str
+    runs: int
+    finished: str
     ms_ssim: Distribution | None
     bits_per_pixel: Distribution | None
     folders: list[Bar]
-    reasons: list[dict[str, Any]]
     photos: Photos
     worst: list[WorstPhoto]
-    skipped: list[tuple[str, str]]
-
-    @property
-    def answer(self) -> str:
-        totals = self.totals
-        if not totals.photos:
-            return "There is no photo to show."
-        photos = "1 photo" if totals.photos == 1 else f"{totals.photos:,} photos"
-        if not totals.encoded:
-            return f"Nothing is saved: of {photos} none is encoded."
-        sizes = f"{photos} went from {size(totals.before)} to {size(totals.after)}"
-        return f"{totals.share:.1%} saved: {sizes}{self._quality()}."
-
-    def _quality(self) -> str:
-        if below := sum(target.below for target in self.targets):
-            return f", but of {self.totals.encoded:,} encoded ones {below:,} did not reach the target"
-        if sum(target.photos for target in self.targets) == self.totals.encoded:
-            named = f"MS-SSIM {self.targets[0].ms_ssim:g}" if len(self.targets) == 1 else "its target"
-            return f", and every encoded one reaches {named}"
-        return "" if self.ms_ssim is None else f", at a median MS-SSIM of {self.ms_ssim.median:.4f}"
 
 
 def size(count: int) -> str:
     """As the terminal writes bytes, but never broken across lines."""
-    return decimal(count).replace(" ", "\u00a0")
+    return format_bytes(count).replace(" ", "\u00a0")
 
 
-def read_content(database: duckdb.DuckDBPyConnection) -> Content:
+def read_content(database: duckdb.DuckDBPyConnection, report: AuditReport) -> Content:
     """Reads `latest`; see `open_manifests`."""
-    totals = Totals(*database.execute(_TOTALS).fetchall()[0])
-    targets = [Target(*row) for row in database.execute(_TARGETS).fetchall()]
+    ((runs, finished_us, first_uri, last_uri),) = database.execute(_EXTENT).fetchall()
+    targets = [row["target_ms_ssim"] for row in report.by_target if row["target_ms_ssim"] is not None]
     settings = [json.loads(text) for (text,) in database.execute(_SETTINGS).fetchall()]
     rates = sorted({rate for each in settings if (rate := each.get("max_bits_per_pixel"))})
     return Content(
-        totals,
-        targets,
-        read_distribution(database, "ms_ssim", [target.ms_ssim for target in targets]),
+        answer(report),
+        runs,
+        _date(finished_us),
+        read_distribution(database, "ms_ssim", targets),
         read_distribution(database, "bits_per_pixel", rates),
         folder_bars(database),
-        query(database, BY_REASON),
-        _read_photos(database, totals),
+        _read_photos(database, report.totals["photos"], _common_folder(first_uri, last_uri)),
         _read_worst(database),
-        database.execute("SELECT uri, reason FROM skipped ORDER BY uri").fetchall(),
     )
 
 
-def _read_photos(database: duckdb.DuckDBPyConnection, totals: Totals) -> Photos:
-    root = _common_folder(totals.first_uri, totals.last_uri)
-    fits = totals.photos <= MAX_PHOTOS
+def answer(report: AuditReport) -> str:
+    """What was saved at which quality, in one sentence."""
+    totals = report.totals
+    if not totals["photos"]:
+        return "There is no photo to show."
+    photos = "1 photo" if totals["photos"] == 1 else f"{totals['photos']:,} photos"
+    if not totals["encoded"]:
+        return f"Nothing is saved: of {photos} none is encoded."
+    share = totals["saved_bytes"] / max(totals["source_bytes"], 1)
+    sizes = f"{size(totals['source_bytes'])} to {size(totals['bytes_after'])}"
+    return f"{share:.1%} saved: {photos} went from {sizes}{_quality(report)}."
+
+
+def _quality(report: AuditReport) -> str:
+    encoded, targets = report.totals["encoded"], report.by_target
+    if below := sum(row["below_target"] for row in targets):
+        return f", but of {encoded:,} encoded ones {below:,} did not reach the target"
+    if all(row["target_ms_ssim"] is not None for row in targets):
+        named = f"MS-SSIM {targets[0]['target_ms_ssim']:g}" if len(targets) == 1 else "its target"
+        return f", and every encoded one reaches {named}"
+    median = report.ms_ssim["p50"]
+    return "" if median is None else f", at a median MS-SSIM of {median:.4f}"
+
+
+def _date(microseconds: int | None) -> str:
+    if microseconds is None:
+        return ""
+    time = datetime.fromtimestamp(microseconds / 1e6, UTC)
+    return f"{time.day} {time:%B %Y, %H:%M} UTC"
+
+
+def _read_photos(database: duckdb.DuckDBPyConnection, photos: int, root: str) -> Photos:
+    fits = photos <= MAX_PHOTOS
     rows: dict[str, list[Any]] = {}
     for is_drawn, sql in _samples(fits):
         for uri, *values in database.execute(sql).fetchall():

@@ -9,5 +9,11 @@ if (data.ms_ssim && data.bits_per_pixel) {
 }
 
 // The tables behind the charts belong on paper, too.
-const closed = document.querySelectorAll("details:not([open])");
-addEventListener("beforeprint", () => closed.forEach((details) => (details.open = true)));
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  for (const details of opened) details.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const details of opened) details.open = false;
+});

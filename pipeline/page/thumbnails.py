@@ -9,7 +9,6 @@ from PIL import Image, ImageChops
 
 from model.codec import Codec
 from model.container import HEAD_BYTES, RgcFile, prefix_length, read_rgc
-from model.files import choose_device
 from model.photo import UnreadablePhotoError, read_photo
 from pipeline.page.content import WorstPhoto
 from transforms.storage import find_status, read_bytes
@@ -41,10 +40,10 @@ class Comparison:
     notes: list[str]
 
 
-def compare_photos(photos: Sequence[WorstPhoto]) -> list[Comparison]:
+def compare_photos(photos: Sequence[WorstPhoto], device: str) -> list[Comparison]:
     if not photos:
         return []
-    codec = Codec.load(choose_device("auto"))
+    codec = Codec.load(device)
     return [_compare(codec, photo) for photo in photos]
 
 

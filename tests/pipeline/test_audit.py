@@ -1,6 +1,7 @@
 """What manifests add up to: made up row by row where the rows matter, of real runs where the sums do."""
 
 import json
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -19,15 +20,16 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from pipeline.audit import audit, open_manifests, print_audit, print_failed
+from pipeline.audit import audit, print_audit, print_failed
 from pipeline.cli import app
 from pipeline.compare import compare
-from pipeline.manifests import VERSION, ManifestError, WhereError, query
+from pipeline.manifests import ManifestError, WhereError, open_manifests, query
 from pipeline.samples import sample_folder
 from tests.storage import Storage, upload_folder
-from transforms.manifest import SCHEMA, ManifestRow, manifest_files, read_table
+from transforms.manifest import SCHEMA, VERSION, ManifestRow, manifest_files, read_table
 
 ROOT = Path(__file__).parents[2]
+SETTINGS = '{"target_ms_ssim":0.95}'
 FIRST, SECOND = "20261101T220000.000000Z-aaaaaa", "20261102T220000.000000Z-bbbbbb"
 
 
@@ -49,7 +51,7 @@ def row(uri: str, run: str = FIRST, **columns: Any) -> dict[str, Any]:
         **{**encoded, **measured, **columns},
         source_fingerprint="1-2",
         model="rgc-0123456789ab",
-        settings='{"target_ms_ssim":0.95}',
+        settings=SETTINGS,
         run_id=run,
         finished_at=datetime(2026, 11, 1, tzinfo=UTC),
     )
@@ -227,6 +229,8 @@ def test_where_is_asked_of_the_latest_rows(tmp_path: Path) -> None:
     assert audit(str(tmp_path), where="ms_ssim < 0.95").totals["photos"] == 0
     assert audit(str(tmp_path), where="folder = '/q' AND megapixels < 1").totals["photos"] == 1
     assert audit(str(tmp_path), where="target_ms_ssim = 0.95 -- all").totals["photos"] == 2
+    write_run(tmp_path / "odd", FIRST, [{**row("/p/a.jpg"), "settings": '{"target_ms_ssim":"high"}'}])
+    assert audit(str(tmp_path / "odd"), where="target_ms_ssim IS NULL").totals["photos"] == 1
     result = rgc("audit", tmp_path, "--where", "status = 'failed'")
     assert result.exit_code == 0 and "0 photos" in result.output
 
@@ -251,6 +255,36 @@ def test_a_broken_condition_is_a_wrong_call(tmp_path: Path, condition: str, mess
     assert message.rpartition(" ")[2] in result.output
 
 
+def test_a_condition_that_fails_on_the_data_is_blamed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without reading all files for damage first, which takes minutes of many."""
+    write_run(tmp_path, FIRST, [row("/p/a.jpg")])
+    monkeypatch.delattr("pipeline.manifests.pq.ParquetFile")
+    with pytest.raises(WhereError, match="Could not convert"):
+        audit(str(tmp_path), where="source_uri::INTEGER = 5")
+
+
+def test_rows_without_what_every_row_has_are_no_manifest(tmp_path: Path) -> None:
+    write_run(tmp_path, FIRST, [row("/p/a.jpg")])
+    loose = pa.schema([field.with_nullable(True) for field in SCHEMA])
+    for name in ("source_uri", "finished_at", "run_id"):
+        rows = [{**row(f"/p/{i}.jpg", SECOND), name: None} for i in range(2)]
+        write(tmp_path / "manifest" / "run=2" / f"{name}.parquet", [*rows, row("/p/b.jpg")], loose)
+    report = audit(str(tmp_path))
+    assert report.totals["photos"] == 1
+    assert [each["reason"].partition(",")[0] for each in report.skipped] == [
+        "2 rows without finished_at", "2 rows without run_id", "2 rows without source_uri",
+    ]  # fmt: skip
+    write(tmp_path / "whole" / "rows.parquet", [row("/p/a.jpg", SECOND), row("/p/b.jpg")], loose)
+    assert audit(str(tmp_path / "whole"), str(tmp_path)).totals["photos"] == 2
+
+
+def test_an_encoded_row_without_figures_can_be_shown(tmp_path: Path) -> None:
+    write_run(tmp_path, FIRST, [row("/p/a.jpg", ms_ssim=None, bits_per_pixel=None)])
+    assert "1 photos: 1 encoded" in printed(tmp_path)
+
+
 def test_reasons_that_differ_in_numbers_and_names_are_one(tmp_path: Path) -> None:
     reach = "MS-SSIM 0.95 is out of reach: 0.9{:03} after 8 iterations"
     rows = [kept(f"/p/{i}.jpg", reach.format(i)) for i in range(300)]
@@ -262,20 +296,24 @@ def test_reasons_that_differ_in_numbers_and_names_are_one(tmp_path: Path) -> Non
     write_run(tmp_path, FIRST, rows)
     report = audit(str(tmp_path))
     assert [(each["status"], each["reason"], each["photos"]) for each in report.by_reason] == [
+        ("kept", "MS-SSIM # is out of reach: # after # iterations", 300),
         ("failed", "[Errno #] Permission denied: ...", 3),
         ("failed", "claims # pixels in # bytes", 3),
-        ("kept", "MS-SSIM # is out of reach: # after # iterations", 300),
         ("kept", "a video (.mp4)", 3),
     ]
-    assert report.by_reason[2]["source_bytes"] == 300_000_000
+    assert report.by_reason[0]["source_bytes"] == 300_000_000
 
 
 def test_what_is_named_is_bounded_and_the_rest_counted(tmp_path: Path) -> None:
-    rows = [kept(f"/p/{i:04}/a.jpg", f"broken {i}", status="failed") for i in range(1500)]
+    rows = [kept(f"/p/{i:04}/a.jpg", f"broken x{i}", status="failed") for i in range(1500)]
+    rows += [kept(f"/p/0000/{i}.mp4", "a video (.mp4)") for i in range(2)]
     write_run(tmp_path, FIRST, rows)
     report = audit(str(tmp_path))
     assert len(report.failed) == 100 and report.totals["failed"] == 1500
     assert len(report.by_folder) == 1000 and report.folders == 1500
+    assert len(report.by_reason) == 100 and report.reasons == 1501
+    assert report.by_reason[0]["reason"] == "a video (.mp4)"  # failed ones do not push it out
+    assert "and 1481 more reasons" in printed(tmp_path)
     assert len(json.dumps(asdict(report))) < 1_000_000
     console = Console(width=200)
     with console.capture() as capture:
@@ -294,7 +332,7 @@ def test_figures(tmp_path: Path) -> None:
         for i, (q, r) in enumerate(zip(qualities, rates, strict=True))
     ]
     write_run(tmp_path, FIRST, rows)
-    report = audit(str(tmp_path), usd_per_gb_month=0.1)
+    report = audit(str(tmp_path))
     for figures, values, worst in (
         (report.ms_ssim, qualities, qualities.min()),
         (report.bits_per_pixel, rates, rates.max()),
@@ -312,8 +350,10 @@ def test_figures(tmp_path: Path) -> None:
             "worst_ms_ssim": qualities.min(),
         }
     ]
-    assert report.saved_usd_per_month == pytest.approx(500 * 900_000 / 2**30 * 0.1)
+    assert report.saved_usd_per_month == pytest.approx(500 * 900_000 / 2**30 * 0.02)
     json.dumps(asdict(report))
+    priced = rgc("audit", tmp_path, "--usd-per-gb-month", "0.1")
+    assert "worth 0.04 USD a month, at 0.100 USD per GiB and month" in priced.output
 
 
 def test_a_quality_rounded_to_just_below_its_target_has_reached_it(tmp_path: Path) -> None:
@@ -358,6 +398,9 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     runs = [str(tmp_path / "manifest" / f"run={run}") for run in (FIRST, SECOND)]
     comparison = compare([str(tmp_path)], FIRST)
     assert comparison == compare([runs[1]], runs[0]) == compare([str(tmp_path)], f"run={FIRST}")
+    assert comparison == compare([str(tmp_path)], runs[0])
+    assert comparison == compare([str(tmp_path)], os.path.relpath(runs[0]))
+    assert comparison.before_made_by == [{"model": "rgc-0123456789ab", "settings": SETTINGS, "rows": 6}]
     assert comparison.counts == {"photos": 4, "changed": 1, "only_before": 1, "only_after": 1}
     before, after = comparison.before, comparison.after
     assert (before["encoded"], before["kept"], after["encoded"]) == (3, 1, 4)
@@ -378,11 +421,25 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert compare([str(tmp_path)], FIRST, "source_uri < '/p/2'").counts["photos"] == 2
     result = rgc("audit", tmp_path, "--compare", FIRST)
     assert result.exit_code == 0 and "4 photos in both runs" in result.output and "0.9800" in result.output
+    assert f"before: 6 rows of model rgc-0123456789ab, {SETTINGS}" in result.output
     assert json.loads(rgc("audit", tmp_path, "--compare", FIRST, "--json").output)["counts"]["photos"] == 4
     unknown = rgc("audit", tmp_path, "--compare", "20270101")
     assert unknown.exit_code == 1 and "20270101: no manifest there" in unknown.output
+    alone = rgc("audit", runs[0], "--compare", runs[0])
+    assert alone.exit_code == 1 and "nothing to compare with" in alone.output
     together = rgc("audit", tmp_path, "--compare", FIRST, "--verify", "1")
     assert together.exit_code == 2 and "--compare" in together.output
+
+
+def test_a_bad_file_of_both_sides_is_named_once(tmp_path: Path) -> None:
+    """And whichever way the earlier run is given, it is not what it is compared with."""
+    bad = write_run(tmp_path, FIRST, [row("/p/a.jpg")]).with_name("bad.parquet")
+    bad.write_text("no Parquet")
+    write_run(tmp_path, SECOND, [row("/p/a.jpg", SECOND)])
+    for run in (FIRST, str(bad.parent)):
+        comparison = compare([str(tmp_path)], run)
+        assert [each["uri"] for each in comparison.skipped] == [str(bad)]
+        assert comparison.counts["only_after"] == 0
 
 
 def test_questions_of_the_readme_run_on_a_real_manifest(compressed: Path) -> None:

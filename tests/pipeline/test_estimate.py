@@ -119,7 +119,7 @@ def test_prices() -> None:
     plan = Plan(workers=4, worker_price=0.5, storage_price=0.02)
     assert usd_on_workers(3, 0, plan) == 6
     assert usd_on_workers(3, 1_000_000, plan) == pytest.approx(6 + 1e6 * OPERATIONS_PRICE)
-    assert usd_a_month(2**40, plan) == pytest.approx(20.48)
+    assert usd_a_month(2**40, plan.storage_price) == pytest.approx(20.48)
     assert payback_months(10, 4) == 2.5
     assert payback_months(10, 0) is None
 

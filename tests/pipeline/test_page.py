@@ -1,40 +1,43 @@
 """The audit's page: what stands on it, and what it does in a browser."""
 
-import json
+import base64
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+from markupsafe import escape
 from PIL import Image
-from selenium.webdriver import ActionChains, Chrome, ChromeOptions, Keys
-from selenium.webdriver.chrome.service import Service
+from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 from typer.testing import CliRunner
 
+from pipeline.audit import read_audit
 from pipeline.cli import app
 from pipeline.manifests import open_manifests
-from pipeline.page import thumbnails, write_page
-from pipeline.page.content import WORST, Content, read_content
+from pipeline.page import thumbnails
+from pipeline.page.content import WORST, Content, WorstPhoto, read_content
 from pipeline.page.distributions import nice_step
 from pipeline.page.folders import folder_bars
 from pipeline.samples import sample_folder
+from tests.browser import CHROMIUM, DESKTOP, DRIVER, PHONE, browser
 from transforms.manifest import SCHEMA, ManifestRow
 from transforms.storage import read_bytes
 
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 IN_BROWSER = pytest.mark.skipif(
     not (CHROMIUM.exists() and DRIVER.exists()),
     reason="needs apt-get install chromium chromium-driver",
 )
 HARMFUL = "</script><img src=x onerror=\"document.title='harmed'\">.jpg"  # of a photo, and of its folder: "<"
-PHONE, DESKTOP = (390, 844), (1280, 900)
 MAX_PAGE_BYTES = 5_000_000
 
 
@@ -46,7 +49,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, name in enumerate(("a.jpg", "trip/b.png", "trip/day 2/c.jpg", "trip/day 2/d.jpg", HARMFUL)):
         path = folder / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        photo.rotate(90 * number).save(path, quality=95)
+        photo.rotate(50 * number).save(path, quality=95)
     whole = (folder / "photos/a.jpg").read_bytes()
     (folder / "photos/trip/broken.jpg").write_bytes(whole[:2000])
     (folder / "photos/notes.txt").write_text("not a photo")
@@ -58,7 +61,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(archive: Path) -> Path:
     path = archive / "audit.html"
-    write_page([str(archive / "out")], str(path))
+    audit_to(path, archive / "out")
     return path
 
 
@@ -95,7 +98,19 @@ def write_manifest(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
 
 def content_of(folder: Path, rows: Sequence[dict[str, Any]]) -> Content:
     with open_manifests([write_manifest(folder, rows)]) as database:
-        return read_content(database)
+        return read_content(database, read_audit(database))
+
+
+def worst_of(output: Path) -> list[WorstPhoto]:
+    with open_manifests([str(output)]) as database:
+        return read_content(database, read_audit(database)).worst
+
+
+def audit_to(page: Path, *arguments: str | Path) -> str:
+    """By the command; gives what it prints."""
+    result = CliRunner().invoke(app, ["audit", *map(str, arguments), "--html", str(page)])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def test_it_holds_everything_and_asks_for_nothing(page: Path) -> None:
@@ -127,11 +142,10 @@ def moved_away(path: str) -> Iterator[Path]:
 
 
 def test_originals_may_be_gone_or_changed(archive: Path) -> None:
-    with open_manifests([str(archive / "out")]) as database:
-        deleted, changed, *_ = worst = read_content(database).worst
+    deleted, changed, *_ = worst = worst_of(archive / "out")
     with moved_away(deleted.source_uri), moved_away(changed.source_uri):
         Path(changed.source_uri).write_bytes(b"other")
-        first, second, third, *_ = thumbnails.compare_photos(worst)
+        first, second, third, *_ = thumbnails.compare_photos(worst, "cpu")
     assert first.notes == ["The original is no longer there."]
     assert second.notes == ["The original was changed after it was encoded."]
     assert first.decoded and second.decoded and not first.original and not second.residual
@@ -139,13 +153,12 @@ def test_originals_may_be_gone_or_changed(archive: Path) -> None:
 
 
 def test_a_missing_or_damaged_rgc_file_is_said(archive: Path) -> None:
-    with open_manifests([str(archive / "out")]) as database:
-        photo = read_content(database).worst[0]
+    photo = worst_of(archive / "out")[0]
     with moved_away(photo.rgc_uri) as away:
-        (missing,) = thumbnails.compare_photos([photo])
+        (missing,) = thumbnails.compare_photos([photo], "cpu")
         data = away.read_bytes()
         Path(photo.rgc_uri).write_bytes(data[:100] + b"?" + data[101:])
-        (damaged,) = thumbnails.compare_photos([photo])
+        (damaged,) = thumbnails.compare_photos([photo], "cpu")
     assert damaged.notes[0].startswith("Its .rgc file cannot be shown: the b'SRCE' chunk")
     assert missing.notes == ["Its .rgc file is not there."]
     assert missing.original and not missing.decoded
@@ -154,8 +167,7 @@ def test_a_missing_or_damaged_rgc_file_is_said(archive: Path) -> None:
 def test_only_the_first_iterations_are_read(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = archive / "more"
     CliRunner().invoke(app, ["compress", str(archive / "photos/a.jpg"), str(target), "--iterations", "4"])
-    with open_manifests([str(target)]) as database:
-        (photo,) = read_content(database).worst
+    (photo,) = worst_of(target)
     lengths: list[int] = []
 
     def counting(uri: str, length: int | None = None) -> bytes:
@@ -166,7 +178,7 @@ def test_only_the_first_iterations_are_read(archive: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(thumbnails, "read_bytes", counting)
     monkeypatch.setattr(thumbnails, "_DECODED_PIXELS", 2 * 160 * 96)
-    (comparison,) = thumbnails.compare_photos([photo])
+    (comparison,) = thumbnails.compare_photos([photo], "cpu")
     assert comparison.iterations == 2 and comparison.decoded
     assert max(lengths) < photo.rgc_bytes
 
@@ -227,9 +239,10 @@ def test_nothing_encoded_and_nothing_at_all(tmp_path: Path) -> None:
     kept = encoded_row("a/1.jpg", status="kept", reason="a video (.mp4)", saved_bytes=0, rgc_uri=None)
     kept |= {"ms_ssim": None, "bits_per_pixel": None, "width": None, "height": None}
     manifest = write_manifest(tmp_path / "out", [kept])
-    for where, answer in ((None, "of 1 photo none is encoded"), ("source_bytes > 5000", "no photo")):
-        write_page([manifest], str(tmp_path / "audit.html"), where)
-        assert answer in (tmp_path / "audit.html").read_text()
+    for where, answer in (("TRUE", "of 1 photo none is encoded"), ("source_bytes > 5000", "no photo")):
+        audit_to(tmp_path / "audit.html", manifest, "--where", where)
+        page = (tmp_path / "audit.html").read_text()
+        assert answer in page and f"where <code>{escape(where)}</code>" in page
 
 
 def test_targets_are_marked_and_outliers_do_not_squeeze_the_others(tmp_path: Path) -> None:
@@ -252,45 +265,58 @@ def test_steps_are_nice() -> None:
 
 
 def test_a_page_of_many_photos_with_the_longest_names_stays_small(tmp_path: Path) -> None:
-    """Object names have up to 1,024 bytes, which nothing here has in common."""
+    """Object names have up to 1,024 bytes, which nothing here has in common. The worst photos are there."""
+    (tmp_path / "photos").mkdir()
+    grain = np.random.default_rng(0).integers(-20, 20, (512, 512, 3))
+    with Image.open(sample_folder() / "astronaut.png") as image:
+        pixels = np.array(image.convert("RGB")) + grain
+    for number in range(WORST):
+        photo = Image.fromarray(np.roll(pixels, 80 * number, axis=1).clip(0, 255).astype(np.uint8))
+        photo.save(tmp_path / "photos" / f"{number}.png")
+    CliRunner().invoke(
+        app, ["compress", str(tmp_path / "photos"), str(tmp_path / "real"), "--iterations", "1"]
+    )
     rows = [
-        encoded_row(f"gs://bucket/{number:05}{'ü' * 400}/{'y' * 180}.jpg", rgc_uri=f"{tmp_path}/{number}")
+        encoded_row(f"gs://bucket/{number:05}{'ü' * 400}/{'y' * 180}.jpg", ms_ssim=0.999)
         for number in range(20_000)
     ]
+    audit_to(tmp_path / "audit.html", write_manifest(tmp_path / "out", rows), tmp_path / "real")
+    page = (tmp_path / "audit.html").read_text()
+    assert page.count('<img src="data:image/webp') == 3 * WORST
+    assert 1_500_000 < len(page.encode()) < MAX_PAGE_BYTES
+
+
+def test_kept_and_failed_photos_are_both_among_a_sample(tmp_path: Path) -> None:
+    of_status = {"ms_ssim": None, "bits_per_pixel": None, "rgc_uri": None, "reason": "why"}
+    rows = [encoded_row(f"a/{number}.jpg") for number in range(3000)]
+    rows += [encoded_row(f"b/{i}.jpg", status="failed", **of_status) for i in range(500)]
+    rows += [encoded_row(f"c/{i}.jpg", status="kept", **of_status) for i in range(500)]
+    found = Counter(row[1] for row in content_of(tmp_path, rows).photos.rows)
+    assert found["failed"] == found["kept"] == 150 and 1100 <= found["encoded"] <= 1700
+
+
+def test_the_page_says_what_its_runs_are_and_what_storage_costs(tmp_path: Path) -> None:
+    rows = [encoded_row(f"a/{run}.jpg", run_id=f"2026-{run}") for run in range(3)]
     manifest = write_manifest(tmp_path / "out", rows)
-    write_page([manifest], str(tmp_path / "audit.html"))
-    assert (tmp_path / "audit.html").stat().st_size < MAX_PAGE_BYTES
+    audit_to(tmp_path / "audit.html", manifest, "--usd-per-gb-month", "1000000")
+    page = " ".join((tmp_path / "audit.html").read_text().split())
+    assert "Of each photo the latest run counts; these are 3 runs." in page
+    assert "The last photo was finished on 24 November 2026, 00:00 UTC." in page
+    assert "storing it would take 2.24 USD a month" in page
 
 
-@contextmanager
-def browser(page: Path, size: tuple[int, int], scheme: str, profile: Path) -> Iterator[Chrome]:
-    """Chromium with the page open; at the end it must have reported no error and fetched nothing."""
-    options = ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    flags = (
-        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync"
-    )
-    for flag in [*flags.split(), f"user-data-dir={profile}"]:
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with Chrome(options, Service(str(DRIVER))) as chrome:
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
-        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-        chrome.get_log("performance")  # of the empty tab that was there first
-        chrome.get(page.as_uri())
-        WebDriverWait(chrome, 30).until(lambda _: chrome.find_elements(By.CSS_SELECTOR, "#scatter svg"))
-        yield chrome
-        assert chrome.get_log("browser") == []
-        events = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
-        sent = [
-            event["params"]["request"]["url"]
-            for event in events
-            if event["method"] == "Network.requestWillBeSent"
-        ]
-        assert [url for url in sent if not url.startswith("data:")] == [page.as_uri()]
+def test_a_page_that_cannot_be_written_is_said(archive: Path) -> None:
+    for bad in ("/dev/null/audit.html", "s3://bucket/audit.html"):
+        result = CliRunner().invoke(app, ["audit", str(archive / "out"), "--html", bad])
+        assert result.exit_code == 1 and bad.partition("/audit")[0] in result.output
+        assert "7 photos: 5 encoded" in result.output  # what was read is not lost
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_the_page_is_made_on_the_device_that_was_asked_for(archive: Path, tmp_path: Path) -> None:
+    arguments = ["audit", str(archive / "out"), "--html", str(tmp_path / "audit.html"), "--device", "cuda"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 2 and "--device" in result.output
 
 
 def texts(chrome: Chrome, selector: str) -> list[str]:
@@ -350,6 +376,24 @@ def test_a_point_names_its_photo_and_no_name_does_harm(page: Path, tmp_path: Pat
             ActionChains(chrome).move_to_element(point).perform()
             WebDriverWait(chrome, 10).until(lambda _: texts(chrome, "#vg-tooltip-element.visible td.value"))
             named.add(texts(chrome, "#vg-tooltip-element td.value")[0])
-        assert "a.jpg" in named or HARMFUL in named
+        assert HARMFUL in named
         assert chrome.title.startswith("rgc audit:")
         assert chrome.find_elements(By.CSS_SELECTOR, "img[src=x], img[onerror]") == []
+
+
+@IN_BROWSER
+def test_on_paper_everything_is_open_and_the_table_says_what_it_leaves_out(
+    page: Path, tmp_path: Path
+) -> None:
+    states = "[...document.querySelectorAll('details')].map((each) => each.open)"
+    with browser(page, DESKTOP, "dark", tmp_path) as chrome:
+        assert chrome.execute_script(f"return {states}") == [False] * 3
+        chrome.find_element(By.CSS_SELECTOR, "details summary").click()
+        chrome.execute_script(f"addEventListener('beforeprint', () => (window.printed = {states}))")
+        assert base64.b64decode(chrome.print_page()).startswith(b"%PDF-")
+        assert chrome.execute_script("return window.printed") == [True] * 3
+        assert chrome.execute_script(f"return {states}") == [True, False, False]  # as they were
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        assert texts(chrome, "#photos-status") == ["7 of 7 photos"]
+        assert not any(texts(chrome, ".search label, #more, summary"))
+        assert chrome.execute_script("return getComputedStyle(document.body).color") == "rgb(28, 31, 36)"
