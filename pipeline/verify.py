@@ -142,7 +142,7 @@ class Verification:
     @property
     def safe_to_delete(self) -> list[str]:
         """In full: a list of relative paths would name other files in another folder."""
-        return sorted(uri if is_remote(uri) else os.path.abspath(uri) for uri in self.safe)
+        return sorted({uri if is_remote(uri) else os.path.abspath(uri) for uri in self.safe})
 
     def summary(self) -> dict[str, Any]:
         """Ready for JSON; of the originals that may go only how many."""

@@ -170,8 +170,10 @@ def _samples(fits: bool) -> Iterator[tuple[bool, str]]:
 
 
 def _read_worst(database: duckdb.DuckDBPyConnection) -> list[WorstPhoto]:
-    columns = ", ".join(WorstPhoto.__dataclass_fields__)
+    columns = list(WorstPhoto.__dataclass_fields__)
+    known = " AND ".join(f"{column} IS NOT NULL" for column in columns if column != "source_fingerprint")
     rows = database.execute(
-        f"SELECT {columns} FROM latest WHERE status = 'encoded' ORDER BY ms_ssim, source_uri LIMIT {WORST}"
+        f"SELECT {', '.join(columns)} FROM latest WHERE status = 'encoded' AND {known} "
+        f"ORDER BY ms_ssim, source_uri LIMIT {WORST}"
     )
     return [WorstPhoto(*row) for row in rows.fetchall()]

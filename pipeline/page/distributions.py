@@ -8,8 +8,11 @@ import duckdb
 
 _BINS = (15, 40)  # at least, of few photos, and at most
 _FINEST = 1e-3  # width of a bin; finer ones would say nothing
-_OUTLIERS = 0.001  # of the photos at either end, left out where they would squeeze the others
-_QUANTILES = [0.05, 0.5, 0.95, _OUTLIERS, 1 - _OUTLIERS]
+_ROUNDING = 1e-9  # of a bin: what lies on an edge begins the next bin
+_QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
+_FAR_OUT = (
+    3  # times the distance of the quartiles beyond them (Tukey 1977), where the others would be squeezed
+)
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,21 @@ def read_distribution(
     ).fetchall()
     if not photos:
         return None
-    low, median, high, first, last = quantiles
-    if most - least <= 2 * (last - first):
+    low, first_quartile, median, third_quartile, high = quantiles
+    reach = _FAR_OUT * (third_quartile - first_quartile)
+    ((first, last),) = database.execute(
+        f"SELECT min({column}), max({column}) FROM latest "
+        f"WHERE status = 'encoded' AND {column} BETWEEN $from AND $to",
+        {"from": first_quartile - reach, "to": third_quartile + reach},
+    ).fetchall()
+    if not reach or most - least <= 2 * (last - first):
         first, last = least, most
     wanted = min(max(2 * round(photos ** (1 / 3)), _BINS[0]), _BINS[1])  # Rice's rule
     step = nice_step((last - first) / wanted)
     bins = database.execute(
-        f"SELECT floor({column} / $step)::BIGINT AS bin, count(*) FROM latest "
-        f"WHERE status = 'encoded' AND bin BETWEEN $first AND $last GROUP BY bin ORDER BY bin",
-        {"step": step, "first": math.floor(first / step), "last": math.floor(last / step)},
+        f"SELECT floor({column} / $step + {_ROUNDING})::BIGINT AS bin, count(*) FROM latest "
+        f"WHERE status = 'encoded' AND {column} BETWEEN $first AND $last GROUP BY bin ORDER BY bin",
+        {"step": step, "first": first, "last": last},
     ).fetchall()
     outside = photos - sum(count for _, count in bins)
     edges = [(round(bin * step, 6), count) for bin, count in bins]

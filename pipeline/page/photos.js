@@ -24,7 +24,7 @@ const photos = data.photos.map((row) => {
 const COLUMNS = [
   ["name", "photo", nameCell, "name"],
   ["status", "status", (photo) => element("span", { class: `badge ${photo.status}` }, photo.status), "wide"],
-  ["megapixels", "megapixels", (photo) => fixed(photo.megapixels, 1), "number wide"],
+  ["megapixels", "megapixels", (photo) => fixed(photo.megapixels, photo.megapixels < 0.1 ? 2 : 1), "number wide"],
   ["before", "before", (photo) => bytes(photo.before), "number wide"],
   ["after", "after", (photo) => bytes(photo.after), "number wide"],
   ["share", "saved", (photo) => share(photo.share), "number"],

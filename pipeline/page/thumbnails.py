@@ -9,7 +9,7 @@ from PIL import Image, ImageChops
 
 from model.codec import Codec
 from model.container import HEAD_BYTES, RgcFile, prefix_length, read_rgc
-from model.photo import UnreadablePhotoError, read_photo
+from model.photo import read_photo
 from pipeline.page.content import WorstPhoto
 from transforms.storage import find_status, read_bytes
 
@@ -55,13 +55,15 @@ def _compare(codec: Codec, photo: WorstPhoto) -> Comparison:
         original = _read_original(photo)
     except _NotShownError as error:
         notes.append(str(error))
+    except (OSError, ValueError) as error:
+        notes.append(f"The original cannot be read: {_without_uri(error, photo.source_uri)}")
     try:
         file = _read_first_iterations(photo)
         decoded = Image.fromarray(codec.decode(file)).convert("RGB")
         iterations = len(file.codes)
     except FileNotFoundError:
         notes.append("Its .rgc file is not there.")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # one photo must not cost the page
         notes.append(f"Its .rgc file cannot be shown: {_without_uri(error, photo.rgc_uri)}")
     if original is not None and decoded is not None:
         residual = _data_uri(ImageChops.difference(original, decoded), AMPLIFIED)
@@ -69,17 +71,12 @@ def _compare(codec: Codec, photo: WorstPhoto) -> Comparison:
 
 
 def _read_original(photo: WorstPhoto) -> Image.Image:
-    try:
-        status = find_status(photo.source_uri)
-        if status is None:
-            raise _NotShownError("The original is no longer there.")
-        if photo.source_fingerprint not in (None, status.fingerprint):
-            raise _NotShownError("The original was changed after it was encoded.")
-        return Image.fromarray(read_photo(read_bytes(photo.source_uri)).pixels)
-    except (OSError, UnreadablePhotoError) as error:
-        raise _NotShownError(
-            f"The original cannot be read: {_without_uri(error, photo.source_uri)}"
-        ) from error
+    status = find_status(photo.source_uri)
+    if status is None:
+        raise _NotShownError("The original is no longer there.")
+    if photo.source_fingerprint not in (None, status.fingerprint):
+        raise _NotShownError("The original was changed after it was encoded.")
+    return Image.fromarray(read_photo(read_bytes(photo.source_uri)).pixels)
 
 
 def _read_first_iterations(photo: WorstPhoto) -> RgcFile:

@@ -1,11 +1,11 @@
 """What `rgc audit` and its page take on a very large manifest.
 
-    python -m tests.benchmarks.audit [--rows 10000000] [--runs 1] [--folder FOLDER]
+    python -m tests.benchmarks.audit [--rows 10000000] [--runs 1 10] [--scratch FOLDER]
 
-Makes a manifest as so many photos would leave it, in files of 100,000 rows, below FOLDER if none is there.
-With several runs, each later one finds a tenth of the photos changed and the rest as they were. Then prints
-seconds and peak memory of the audit in the terminal and of its page, each in a process of its own, and the
-page's size.
+For each number of runs makes manifests below FOLDER which hold so many rows together, in files of
+100,000, as an archive of rows / runs photos would leave them: each later run finds a tenth of the photos
+changed and the rest as they were. Then prints seconds and peak memory of the audit in the terminal and with
+its page, by the command line itself, and the page's size.
 """
 
 import argparse
@@ -98,34 +98,36 @@ def measure(command: list[str]) -> tuple[float, int]:
     return time.monotonic() - started, usage.ru_maxrss * 1024
 
 
-def report(name: str, command: list[str]) -> None:
-    seconds, peak = measure(command)
+def report(name: str, *command: str) -> None:
+    seconds, peak = measure([sys.executable, "-m", *command])
     print(f"{name}: {seconds:.1f} s, {peak / 2**30:.2f} GiB", flush=True)
+
+
+def benchmark(folder: Path, rows: int, runs: int) -> None:
+    manifest, page = folder / "manifest", folder / "audit.html"
+    size = ["--rows", str(rows), "--runs", str(runs)]
+    # In another process: this one's peak would count for those that it starts.
+    report("making the manifests", "tests.benchmarks.audit", "--only-make", str(manifest), *size)
+    files = list(manifest.rglob("*.parquet"))
+    print(f"{runs} runs, {len(files)} files, {sum(file.stat().st_size for file in files) / 1e9:.2f} GB")
+    report("rgc audit", "pipeline.cli", "audit", str(manifest))
+    report("rgc audit --html", "pipeline.cli", "audit", str(manifest), "--html", str(page))
+    print(f"page: {page.stat().st_size / 1e6:.2f} MB", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--runs", type=int, default=1)
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--only-make", action="store_true")
+    parser.add_argument("--runs", type=int, nargs="+", default=[1, 10])
+    parser.add_argument("--scratch", type=Path)
+    parser.add_argument("--only-make", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.only_make:
-        make_manifest(arguments.folder, arguments.rows, arguments.runs)
+    if arguments.only_make is not None:
+        make_manifest(arguments.only_make, arguments.rows, *arguments.runs)
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        folder, page = arguments.folder or Path(temporary, "manifest"), Path(temporary, "page.html")
-        if not folder.exists():
-            size = ["--rows", str(arguments.rows), "--runs", str(arguments.runs)]
-            # In another process: this one's peak would count for those that it starts.
-            make = [sys.executable, "-m", "tests.benchmarks.audit", "--only-make", "--folder", str(folder)]
-            report("making the manifest", [*make, *size])
-        files = list(folder.rglob("*.parquet"))
-        print(f"{len(files)} files, {sum(file.stat().st_size for file in files) / 1e9:.2f} GB")
-        report("terminal", [sys.executable, "-m", "pipeline.cli", "audit", str(folder)])
-        write = "import sys, pipeline.page; pipeline.page.write_page([sys.argv[1]], sys.argv[2])"
-        report("page", [sys.executable, "-c", write, str(folder), str(page)])
-        print(f"page: {page.stat().st_size / 1e6:.2f} MB")
+    for runs in arguments.runs:
+        with tempfile.TemporaryDirectory(dir=arguments.scratch) as folder:
+            benchmark(Path(folder), arguments.rows, runs)
 
 
 if __name__ == "__main__":

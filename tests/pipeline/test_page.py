@@ -164,6 +164,16 @@ def test_a_missing_or_damaged_rgc_file_is_said(archive: Path) -> None:
     assert missing.original and not missing.decoded
 
 
+def test_odd_rows_cost_no_page(tmp_path: Path) -> None:
+    rows = [encoded_row("s3://bucket/a.jpg"), encoded_row("/b.jpg", rgc_uri=None, ms_ssim=None, width=None)]
+    (photo,) = content_of(tmp_path, rows).worst
+    (comparison,) = thumbnails.compare_photos([photo], "cpu")
+    assert [note.partition(":")[0] for note in comparison.notes] == [
+        "The original cannot be read",
+        "Its .rgc file cannot be shown",
+    ]
+
+
 def test_only_the_first_iterations_are_read(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = archive / "more"
     CliRunner().invoke(app, ["compress", str(archive / "photos/a.jpg"), str(target), "--iterations", "4"])
@@ -256,6 +266,17 @@ def test_targets_are_marked_and_outliers_do_not_squeeze_the_others(tmp_path: Pat
     assert content.ms_ssim.outside + sum(photos for _, photos in content.ms_ssim.bins) == 3001
     assert [photo.source_uri for photo in content.worst[:2]] == ["a/bad.jpg", "a/0.jpg"]
     assert len(content.worst) == WORST
+
+
+def test_a_long_tail_is_left_out_but_not_all_that_differs_from_most(tmp_path: Path) -> None:
+    rates = [0.2 + number / 1000 for number in range(100)] + [5.0 + number for number in range(20)]
+    rows = [encoded_row(f"a/{i}.jpg", bits_per_pixel=rate) for i, rate in enumerate(rates)]
+    content = content_of(tmp_path / "tail", rows)
+    assert content.bits_per_pixel and content.bits_per_pixel.outside == 20
+    assert content.bits_per_pixel.most == 24 and content.bits_per_pixel.step == 0.01
+    same = [encoded_row(f"a/{i}.jpg", bits_per_pixel=1.0 if i < 9 else 2.0) for i in range(10)]
+    content = content_of(tmp_path / "same", same)
+    assert content.bits_per_pixel and content.bits_per_pixel.outside == 0
 
 
 def test_steps_are_nice() -> None:
