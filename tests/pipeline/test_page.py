@@ -318,12 +318,15 @@ def test_kept_and_failed_photos_are_both_among_a_sample(tmp_path: Path) -> None:
 
 def test_the_page_says_what_its_runs_are_and_what_storage_costs(tmp_path: Path) -> None:
     rows = [encoded_row(f"a/{run}.jpg", run_id=f"2026-{run}") for run in range(3)]
+    kept = {"status": "kept", "saved_bytes": 0, "run_id": "2026-0"}
+    rows += [encoded_row(f"b/{i}.txt", reason="x" * i, **kept) for i in range(107)]
     manifest = write_manifest(tmp_path / "out", rows)
     audit_to(tmp_path / "audit.html", manifest, "--usd-per-gb-month", "1000000")
     page = " ".join((tmp_path / "audit.html").read_text().split())
     assert "Of each photo the latest run counts; these are 3 runs." in page
     assert "The last photo was finished on 24 November 2026, 00:00 UTC." in page
     assert "storing it would take 2.24 USD a month" in page
+    assert "and 7 more reasons" in page
 
 
 def test_a_page_that_cannot_be_written_is_said(archive: Path) -> None:

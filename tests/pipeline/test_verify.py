@@ -315,12 +315,18 @@ def test_files_of_another_model_do_not_decode(photos: Path, tmp_path: Path, tiny
     assert wrong.finding == Finding.RGC_UNREADABLE and "rgc-0123456789ab" in wrong.detail
 
 
-def test_objects(storage: Storage, photo_folder: Path, shipped_codec: Codec) -> None:
+def test_objects(
+    storage: Storage, photo_folder: Path, shipped_codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upload_folder(photo_folder, "gs://archive/photos")
     rgc("compress", "gs://archive/photos", "gs://archive/out", *TARGET)
     listed = "gs://archive/originals.txt"
+    read: list[str] = []
+    monkeypatch.setattr("pipeline.manifests.read_bytes", lambda uri: read.append(uri) or read_bytes(uri))
     arguments = ["audit", "gs://archive/out", "--verify", "all", "--safe-to-delete", listed]
-    assert rgc(*arguments).exit_code == 0
+    result = rgc(*arguments, "--html", "gs://archive/audit.html")
+    assert result.exit_code == 0, result.output
+    assert read == manifest_files("gs://archive/out")  # each file once, for all three
     assert read_bytes(listed).decode().split() == [
         "gs://archive/photos/a.jpg",
         "gs://archive/photos/trip/b.png",
