@@ -4,13 +4,12 @@ import json
 import logging
 import secrets
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
-from uuid import uuid4
 
 import typer
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -21,24 +20,34 @@ from model.container import RgcError, RgcFile, read_rgc
 from model.files import TargetOutOfReachError, choose_device, encode_photo, to_image
 from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
-from model.weights import DEFAULT_TRAINING, model_id, read_config
+from model.weights import DEFAULT_TRAINING
 from pipeline.audit import AuditReport, audit, print_audit, print_failed, print_totals, read_audit
 from pipeline.compare import compare, print_comparison
-from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, run_compress
+from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, check_settings, new_run, run_compress
 from pipeline.costs import STORAGE_PRICE, Plan
 from pipeline.dataflow import choose_dataflow_options
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
-from pipeline.follow import Follower
-from pipeline.interrupt import EXIT_STATUS, on_interrupt
+from pipeline.follow import Tally, followed
+from pipeline.interrupt import EXIT_STATUS
 from pipeline.manifests import WhereError, open_manifests
+from pipeline.night import Outcome, compress_here, last_line
 from pipeline.runner import is_local
 from pipeline.verify import Verification, print_safe_to_delete, print_verification, verify
 from transforms.decode import load_photo
 from transforms.find import find_files
-from transforms.manifest import Run, manifest_files, manifest_folder
+from transforms.manifest import manifest_files, manifest_folder
+from transforms.progress import INTERRUPTED
 from transforms.restore import image_bytes
-from transforms.storage import join, read_bytes, write_bytes, writing_to
+from transforms.storage import (
+    OUTPUT_FOLDERS,
+    absolute,
+    is_remote,
+    join,
+    read_bytes,
+    write_bytes,
+    writing_to,
+)
 
 app = typer.Typer(
     help="Recompress photo archives with the Residual GRU codec.",
@@ -63,6 +72,19 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
+def _in_a_known_store(uri: str) -> str:
+    try:
+        is_remote(uri)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return uri
+
+
+def _place(name: str, help_text: str | None = None) -> Any:
+    """An argument that is a path or a gs:// URI."""
+    return typer.Argument(metavar=name, help=help_text, callback=_in_a_known_store)
+
+
 TargetMsSsim = Annotated[
     float | None,
     typer.Option(help=f"Stop where MS-SSIM reaches this. [default: {DEFAULT_TARGET_MS_SSIM}]"),
@@ -76,8 +98,8 @@ DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
 @app.command(context_settings=_BEAM)
 def compress(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, file, glob or gs:// prefix.")],
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or gs:// prefix.")],
+    source: Annotated[str, _place("INPUT", "Folder, file, glob or gs:// prefix.")],
+    output: Annotated[str, _place("OUTPUT", "Folder or gs:// prefix.")],
     target_ms_ssim: TargetMsSsim = None,
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
@@ -90,49 +112,22 @@ def compress(
     options = _beam_options(context.args)
     settings = _settings(target_ms_ssim, max_bpp, iterations)
     _check_run(source, device, options)
-    now = datetime.now(UTC)
-    run = Run(f"{now:%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
-    follower = Follower(_err, "compress")
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(writing_to(output))
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(f"cannot be written: {error}", param_hint="OUTPUT") from error
-        stack.enter_context(follower)
-        stack.enter_context(on_interrupt(follower.ask_to_stop, follower.clean_up))
-        paths = (follower.path, follower.stop_path) if is_local(options) else (None, None)
-        try:
-            run_compress(
-                CompressJob(source, output, settings, run, device, max_batch_pixels, *paths), options
-            )
-        except Exception as error:  # whatever a runner raises, with a worker's traceback in it
-            reason = str(error).strip().rpartition("\n")[2]
-            _fail(f"the run ended early: {reason}; what is done is kept, and the same call goes on")
-    if follower.was_stopped:
-        tally = follower.tally
-        _out.print(f"stopped: {tally.finished} of {tally.found} photos are done; the same call goes on")
-    folder = join(manifest_folder(output), f"run={run.run_id}")
-    if not manifest_files(folder):
-        if follower.was_stopped:
-            raise typer.Exit(EXIT_STATUS)
-        raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")
-    report = audit(folder)
-    print_totals(report, _out)
-    if is_local(options) and follower.tally.resumed:
-        new = report.totals["photos"] - follower.tally.resumed
-        _out.print(f"{follower.tally.resumed} of them were finished in an earlier run, {new} in this one")
-    _out.print(f"manifest: {folder}", highlight=False)
-    print_failed(report, _err)
-    if follower.was_stopped:
-        raise typer.Exit(EXIT_STATUS)
-    raise typer.Exit(1 if report.failed else 0)
+    source, output = absolute(source), absolute(output)
+    job = CompressJob(source, output, settings, new_run(settings), device, max_batch_pixels)
+    with _writing_to(output, OUTPUT_FOLDERS), _waiting_for_a_run():
+        if is_local(options):
+            outcome = compress_here(job, options, _err)
+        else:
+            run_compress(job, options)
+            outcome = Outcome(job.run, Tally())
+    _report_run(outcome, source, output)
 
 
 @app.command(context_settings=_BEAM)
 def decompress(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(metavar="INPUT", help=".rgc files: folder, file, glob, gs://.")],
-    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="Folder or gs:// prefix.")],
+    source: Annotated[str, _place("INPUT", ".rgc files: folder, file, glob, gs://.")],
+    output: Annotated[str, _place("OUTPUT", "Folder or gs:// prefix.")],
     image_format: Annotated[ImageFormat, typer.Option("--format", help="Of the images.")] = ImageFormat.PNG,
     iterations: DecodeIterations = None,
     device: DeviceOption = Device.AUTO,
@@ -140,20 +135,23 @@ def decompress(
     """Decode .rgc files to images. Beam's own options may follow."""
     options = _beam_options(context.args)
     _check_run(source, device, options)
-    with Follower(_err, "decompress") as follower:
-        progress = follower.path if is_local(options) else None
-        job = DecompressJob(source, output, image_format, iterations, device, progress)
+    here = followed(_err, "decompress") if is_local(options) else nullcontext(None)
+    with _writing_to(output, [""]), _waiting_for_a_run(), here as follower:
+        paths = (follower.path, follower.stop_path) if follower is not None else ()
+        job = DecompressJob(source, output, image_format, iterations, device, *paths)
         decoded, failed = run_decompress(job, options)
     _out.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
-    for tick in follower.tally.failures:
-        _err.print(f"failed: {tick.reason}", highlight=False, markup=False)
+    if follower is not None:
+        for tick in follower.tally.failures:
+            _err.print(f"failed: {tick.reason}", highlight=False, markup=False)
+        _exit_if_stopped(follower.stopped, follower.tally)
     raise typer.Exit(1 if failed else 0)
 
 
 @app.command()
 def encode(
-    photo: Annotated[str, typer.Argument(metavar="PHOTO")],
-    rgc: Annotated[str, typer.Argument(metavar="RGC")],
+    photo: Annotated[str, _place("PHOTO")],
+    rgc: Annotated[str, _place("RGC")],
     target_ms_ssim: TargetMsSsim = None,
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
@@ -178,8 +176,8 @@ def encode(
 
 @app.command()
 def decode(
-    rgc: Annotated[str, typer.Argument(metavar="RGC")],
-    photo: Annotated[str, typer.Argument(metavar="PHOTO")],
+    rgc: Annotated[str, _place("RGC")],
+    photo: Annotated[str, _place("PHOTO")],
     image_format: Annotated[
         ImageFormat | None, typer.Option("--format", help="[default: by PHOTO's suffix]")
     ] = None,
@@ -199,7 +197,7 @@ def decode(
 
 @app.command()
 def info(
-    rgc: Annotated[str, typer.Argument(metavar="RGC")],
+    rgc: Annotated[str, _place("RGC")],
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what a .rgc file holds, without decoding it."""
@@ -276,7 +274,7 @@ def audit_command(
 
 @app.command("estimate")
 def estimate_command(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="Folder, file, glob or gs:// prefix.")],
+    source: Annotated[str, _place("INPUT", "Folder, file, glob or gs:// prefix.")],
     target_ms_ssim: TargetMsSsim = None,
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
@@ -437,11 +435,8 @@ def _settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: i
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise typer.BadParameter(f"{' and '.join(names)} exclude each other")
-    most = read_config().iterations
-    if iterations is not None and iterations > most:
-        raise typer.BadParameter(f"{iterations}; the model has {most}", param_hint="--iterations")
     try:
-        return Settings.from_options(target_ms_ssim, max_bpp, iterations)
+        return check_settings(target_ms_ssim, max_bpp, iterations)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=names[0]) from error
 
@@ -489,6 +484,53 @@ def _check_run(source: str, device: Device, options: PipelineOptions) -> None:
         next(find_files(source), None)
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="INPUT") from error
+
+
+@contextmanager
+def _writing_to(output: str, folders: Sequence[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(writing_to(output, folders))
+        except OSError as error:
+            raise typer.BadParameter(f"cannot be written: {error}", param_hint="OUTPUT") from error
+        yield
+
+
+@contextmanager
+def _waiting_for_a_run() -> Iterator[None]:
+    """Says what becomes of a run that ends early, and of one elsewhere that is not waited for any longer."""
+    try:
+        yield
+    except KeyboardInterrupt:  # only elsewhere: see `followed`
+        _err.print("not waiting any longer; the job goes on, until it is cancelled where it runs")
+        _err.print("on Dataflow: gcloud dataflow jobs cancel JOB --region REGION")
+        raise typer.Exit(EXIT_STATUS) from None
+    except Exception as error:  # whatever a runner raises
+        _fail(f"the run ended early: {last_line(error)}; what is done is kept, and the same call goes on")
+
+
+def _report_run(outcome: Outcome, source: str, output: str) -> NoReturn:
+    """Prints what a compress run came to, and exits."""
+    folder = join(manifest_folder(output), f"run={outcome.run.run_id}")
+    if not manifest_files(folder):
+        _exit_if_stopped(outcome.stopped, outcome.tally)
+        raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")
+    report = audit(folder)
+    print_totals(report, _out)
+    if resumed := outcome.tally.resumed:
+        new = report.totals["photos"] - resumed
+        _out.print(f"{resumed} of them were finished in an earlier run, {new} in this one")
+    _out.print(f"manifest: {folder}", highlight=False)
+    print_failed(report, _err)
+    _exit_if_stopped(outcome.stopped, outcome.tally)
+    raise typer.Exit(1 if report.failed else 0)
+
+
+def _exit_if_stopped(why: str, tally: Tally) -> None:
+    if why:
+        done = f"{tally.finished} of {tally.found} files are done"
+        _out.print(f"stopped: {why}; {done}, and the same call goes on", highlight=False)
+        raise typer.Exit(EXIT_STATUS if why == INTERRUPTED else 1)
 
 
 def _fail(message: str) -> NoReturn:

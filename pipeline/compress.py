@@ -1,6 +1,9 @@
 """The compress pipeline: photos to .rgc files and a manifest."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
@@ -8,12 +11,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from model.settings import Settings
+from model.weights import model_id, read_config
 from pipeline.dataflow import inference_hints
 from pipeline.runner import local_runner, local_workers, torch_threads
+from transforms.ahead import LOADED_AHEAD, MapAhead
 from transforms.balance import Balance
-from transforms.decode import LOADED, REJECTED, LoadPhotos
+from transforms.decode import LOADED, REJECTED, load_or_reject
 from transforms.encode import EncodeHandler
-from transforms.find import FindPhotos
+from transforms.find import FindPhotos, base_of
 from transforms.manifest import Run, WriteManifest
 from transforms.progress import report_found, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
@@ -24,7 +29,10 @@ DEFAULT_BATCH_PIXELS = 1 << 22
 
 @dataclass(frozen=True)
 class CompressJob:
-    """One run: from where to where, to which settings, and how."""
+    """One run: from where to where, to which settings, and how.
+
+    Local paths are absolute: rows name photos by them, whoever wrote them from wherever.
+    """
 
     source: str
     output: str
@@ -36,30 +44,52 @@ class CompressJob:
     stop_path: str | None = None
 
 
+def check_settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
+    """Settings that the shipped model can meet.
+
+    Raises:
+        ValueError: see `Settings`; or more iterations are asked for than the model has.
+    """
+    most = read_config().iterations
+    if iterations is not None and iterations > most:
+        raise ValueError(f"iterations is {iterations}; the model has {most}")
+    return Settings.from_options(target_ms_ssim, max_bpp, iterations)
+
+
+def new_run(settings: Settings) -> Run:
+    """A run that begins now; ids sort by time."""
+    return Run(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
+
+
 def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
-    """Runs the pipeline to its end. Its outcome is the manifest it leaves; Beam's result has its metrics."""
+    """Runs the pipeline to its end. Its outcome is the manifest it leaves; Beam's result has its metrics.
+
+    Raises:
+        OSError: nothing is at `job.source`.
+        Exception: whatever a runner raises, with a worker's traceback in it.
+    """
     handler = EncodeHandler(job.settings, job.device, job.max_batch_pixels, torch_threads(options))
     hints = inference_hints(options)
-    run, progress = job.run, job.progress_path
-    with beam.Pipeline(runner=local_runner(options), options=options) as pipeline:
+    run, progress, stop = job.run, job.progress_path, job.stop_path
+    with beam.Pipeline(runner=local_runner(options, stop), options=options) as pipeline:
         photos = (
             pipeline
             | "Find" >> FindPhotos(job.source, job.output)
             | "ReportFound" >> beam.Map(report_found, progress)
-            | "SkipFinished" >> SkipFinished(run, job.output)
+            | "SkipFinished" >> SkipFinished(run, job.output, base_of(job.source), stop)
         )
         loaded = (
             photos[TO_DO]
             | "Balance" >> Balance(local_workers(options))
             | "Load"
-            >> beam.ParDo(LoadPhotos(run, job.stop_path))
+            >> beam.ParDo(MapAhead(partial(load_or_reject, run=run), LOADED_AHEAD, stop))
             .with_resource_hints(**hints)
             .with_outputs(LOADED, REJECTED)
         )
         encoded = (
             loaded[LOADED]
             | "Encode" >> RunInference(handler).with_resource_hints(**hints)
-            | "Write" >> beam.Map(write_rgc, run, job.settings, job.output).with_resource_hints(**hints)
+            | "Write" >> beam.Map(write_rgc, run, job.settings, job.output, stop).with_resource_hints(**hints)
         )
         # Reported before they are flattened, which ends a fused stage: so while the run goes on.
         rows = (

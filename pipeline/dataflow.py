@@ -18,6 +18,8 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
+from pipeline.runner import runner_name
+
 # The cheapest of the GPUs that compute in bfloat16, as the codec does.
 GPU_TYPE = "nvidia-l4"
 # Four vCPUs decode photos for one GPU, and 16 GB hold the two photos at hand, up to 48 megapixels (4.8 GB)
@@ -57,7 +59,7 @@ class GpuOptions(PipelineOptions):
 
 
 def is_dataflow(options: PipelineOptions) -> bool:
-    return options.view_as(StandardOptions).runner == "DataflowRunner"
+    return runner_name(options) == "dataflow"
 
 
 def choose_dataflow_options(options: PipelineOptions) -> None:
@@ -77,6 +79,7 @@ def choose_dataflow_options(options: PipelineOptions) -> None:
     }
     if missing := [name for name, value in needed.items() if not value]:
         raise ValueError(f"Dataflow needs {', '.join(missing)}, too: see infra/README.md")
+    options.view_as(StandardOptions).runner = "DataflowRunner"  # some of Beam knows it by this name only
     cloud.job_name = cloud.job_name or f"rgc-{datetime.now(UTC):%Y%m%d-%H%M%S}"  # Beam's names the user
     worker.machine_type = worker.machine_type or _OTHER_MACHINE_TYPE
     worker.autoscaling_algorithm = worker.autoscaling_algorithm or "THROUGHPUT_BASED"

@@ -2,14 +2,17 @@
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.compress import DEFAULT_BATCH_PIXELS
-from pipeline.runner import local_runner, torch_threads
+from pipeline.dataflow import inference_hints
+from pipeline.runner import local_runner, local_workers, torch_threads
+from transforms.ahead import LOADED_AHEAD, MapAhead
+from transforms.balance import Balance
 from transforms.find import find_files
 from transforms.progress import Tick, report, report_found
 from transforms.restore import DecodeHandler, RestoredFile, load_rgc, write_image
@@ -28,22 +31,31 @@ class DecompressJob:
     iterations: int | None
     device: str = "auto"
     progress_path: str | None = None
+    stop_path: str | None = None
 
 
 def run_decompress(job: DecompressJob, options: PipelineOptions) -> tuple[int, int]:
-    """Runs the pipeline to its end; returns how many files were decoded, and how many failed."""
-    handler = DecodeHandler(job.device, DEFAULT_BATCH_PIXELS, torch_threads(options))
-    pipeline = beam.Pipeline(runner=local_runner(options), options=options)
+    """Runs the pipeline to its end; returns how many files were decoded, and how many failed.
+
+    Raises:
+        Exception: whatever a runner raises, with a worker's traceback in it.
+    """
+    handler = DecodeHandler(job.device, torch_threads(options))
+    hints = inference_hints(options)
+    progress, stop = job.progress_path, job.stop_path
+    load = MapAhead(partial(load_rgc, iterations=job.iterations), LOADED_AHEAD, stop)
+    write = beam.Map(write_image, job.output, job.image_format, stop)
+    pipeline = beam.Pipeline(runner=local_runner(options, stop), options=options)
     _ = (
         pipeline
         | beam.Create([job.source])
         | "Find" >> beam.FlatMap(find_files, ".rgc")
-        | "ReportFound" >> beam.Map(report_found, job.progress_path)
-        | beam.Reshuffle()
-        | "Load" >> beam.Map(load_rgc, job.iterations)
-        | "Decode" >> RunInference(handler)
-        | "Write" >> beam.Map(write_image, job.output, job.image_format)
-        | "Report" >> beam.Map(_report_restored, job.progress_path)
+        | "ReportFound" >> beam.Map(report_found, progress)
+        | "Balance" >> Balance(local_workers(options))
+        | "Load" >> beam.ParDo(load).with_resource_hints(**hints)
+        | "Decode" >> RunInference(handler).with_resource_hints(**hints)
+        | "Write" >> write.with_resource_hints(**hints)
+        | "Report" >> beam.Map(_report_restored, progress)
     )
     result = pipeline.run()
     result.wait_until_finish()

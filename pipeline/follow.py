@@ -7,6 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, TextIO
@@ -15,7 +16,8 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from transforms.progress import Tick
+from pipeline.interrupt import on_interrupt
+from transforms.progress import INTERRUPTED, Tick, ask_to_stop
 
 SECONDS_BETWEEN_LINES = 30.0
 _FOLDER_PREFIX = "rgc-progress-"
@@ -31,6 +33,7 @@ class Tally:
     finished: int = 0
     finished_bytes: int = 0
     resumed: int = 0
+    encoded: int = 0
     new_pixels: int = 0
     saved_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
@@ -45,6 +48,7 @@ class Tally:
         self.finished_bytes += tick.source_bytes
         self.saved_bytes += tick.saved_bytes
         self.resumed += tick.resumed
+        self.encoded += tick.status == "encoded" and not tick.resumed
         self.new_pixels += 0 if tick.resumed else tick.pixels
         if tick.status == "failed":
             self.failures.append(tick)
@@ -56,11 +60,15 @@ class Tally:
 
 
 class Follower:
-    """Within its context, workers that append ticks to `path` are followed on `console`."""
+    """Within its context, workers that append ticks to `path` are followed on `console`.
+
+    Attributes:
+        stopped: after that, why the run was asked to stop (see `ask_to_stop`); empty if it was not.
+    """
 
     def __init__(self, console: Console, verb: str) -> None:
         self.tally = Tally()
-        self.was_stopped = False
+        self.stopped = ""
         self._console = console
         self._verb = verb
         _remove_left_behind()
@@ -78,12 +86,12 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self.was_stopped = Path(self.stop_path).exists()
+        if (stop := Path(self.stop_path)).exists():
+            self.stopped = stop.read_text(encoding="utf-8").partition("\n")[0] or INTERRUPTED
         self.clean_up()
 
     def ask_to_stop(self) -> None:
-        """Lets workers pass over the photos that they have not begun."""
-        Path(self.stop_path).touch()
+        ask_to_stop(self.stop_path, INTERRUPTED)
         self._console.print("stopping after the photos at hand; once more to stop at once")
 
     def clean_up(self) -> None:
@@ -99,8 +107,8 @@ class Follower:
             task = bar.add_task(self._verb, total=None)
             while True:
                 stopping = self._stop.is_set()  # read before the file, so that the last lines count
-                for line in _whole_lines(file):
-                    self.tally.count(Tick(**json.loads(line)))
+                for tick in _whole_ticks(file):
+                    self.tally.count(tick)
                 # Bytes tell how far it is; their number of pixels is only known once they are read.
                 bar.update(
                     task,
@@ -127,12 +135,20 @@ def _remove_left_behind() -> None:
             continue
 
 
-def _whole_lines(file: TextIO) -> Iterator[str]:
-    """The lines that are complete by now; the rest stays for the next time."""
+def _whole_ticks(file: TextIO) -> Iterator[Tick]:
+    """The ticks whose lines are complete by now; the rest stays for the next time."""
     while True:
         start = file.tell()
         line = file.readline()
         if not line.endswith("\n"):
             file.seek(start)
             return
-        yield line
+        with suppress(ValueError, TypeError):  # a line cut short by a full disk, with the next one in it
+            yield Tick(**json.loads(line))
+
+
+@contextmanager
+def followed(console: Console, verb: str) -> Iterator[Follower]:
+    """Follows a run on this machine; Ctrl-C lets it finish the photos at hand, twice ends it at once."""
+    with Follower(console, verb) as follower, on_interrupt(follower.ask_to_stop, follower.clean_up):
+        yield follower

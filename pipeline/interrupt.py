@@ -16,7 +16,7 @@ def on_interrupt(first: Callable[[], None], second: Callable[[], None]) -> Itera
 
     Both are called in a thread of their own. Threads that libraries made may get the signal, and
     the main thread may be waiting in C: but whichever gets it, Python writes its number to a pipe.
-    (A terminal sends Ctrl-C to worker processes too; they are started to ignore it: see `local_runner`.)
+    (A terminal sends Ctrl-C to worker processes too; they are started to ignore it: see `worker_command`.)
     Call it in the main thread.
     """
     reader, writer = os.pipe()

@@ -1,5 +1,6 @@
 """Choosing a Beam runner, and sharing this machine's cores among its workers."""
 
+import os
 import shlex
 import sys
 
@@ -12,32 +13,54 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-_LOCAL = (None, "DirectRunner", "FnApiRunner")
+from transforms.progress import WORKER_ENDED
+
+
+def runner_name(options: PipelineOptions) -> str:
+    """The runner's name as Beam reads it, in any case and with or without "Runner": "dataflow", for one."""
+    name = options.view_as(StandardOptions).runner or StandardOptions.DEFAULT_RUNNER
+    return name.rpartition(".")[2].lower().removesuffix("runner")
 
 
 def is_local(options: PipelineOptions) -> bool:
-    return options.view_as(StandardOptions).runner in _LOCAL
+    return runner_name(options) in ("direct", "fnapi")
 
 
-def local_runner(options: PipelineOptions) -> PipelineRunner | None:
+def local_runner(options: PipelineOptions, stop_path: str | None = None) -> PipelineRunner | None:
     """Beam's Python runner where a local run is asked for, else None: Beam makes what `options` name.
 
     Beam's own DirectRunner would first try to download Prism, its runner in Go.
+
+    Args:
+        stop_path: see `worker_command`.
     """
     if not is_local(options):
         return None
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
-        return _ProcessesRunner(_WORKER, provision_info=provision)
+        environment = SubprocessSDKEnvironment.from_command_string(worker_command(stop_path))
+        return _ProcessesRunner(environment, provision_info=provision)
     return FnApiRunner(provision_info=provision)
 
 
-class _ProcessesRunner(FnApiRunner):
-    """Beam's local runner with worker processes in an environment of ours.
+def worker_command(stop_path: str | None) -> str:
+    """What starts a worker process, in a shell.
 
-    Asked for "multi_processing" it would make an environment whose workers die of the Ctrl-C that is
-    meant for the run: see `on_interrupt`.
+    It ignores Ctrl-C, which is meant for the run: see `on_interrupt`. Where it is killed, the shell asks the
+    other workers to stop: Beam gives the run up only once they have done all of their share, to the morning.
+    """
+    command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
+    if stop_path is None:
+        return f"trap '' INT TERM; exec {command}"
+    stop = f"echo {shlex.quote(WORKER_ENDED)} >> {shlex.quote(stop_path)}"
+    return f"trap '' INT TERM; {command} || {{ {stop}; }} 2> {os.devnull}"
+
+
+class _ProcessesRunner(FnApiRunner):
+    """Beam's local runner with worker processes that `worker_command` starts.
+
+    Asked for "multi_processing", it would start them by a command of its own.
     """
 
     def run_pipeline(self, pipeline: Pipeline, options: PipelineOptions) -> PipelineResult:
@@ -49,11 +72,6 @@ class _ProcessesRunner(FnApiRunner):
             direct.direct_running_mode = "multi_processing"
 
 
-_WORKER = SubprocessSDKEnvironment.from_command_string(
-    f"trap '' INT TERM; exec {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
-)
-
-
 def local_workers(options: PipelineOptions) -> int | None:
     """Workers that a local runner shares the work out to beforehand; None for any other runner."""
     if not is_local(options):
@@ -61,7 +79,7 @@ def local_workers(options: PipelineOptions) -> int | None:
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode == "in_memory":
         return 1
-    return direct.direct_num_workers or torch.get_num_threads()
+    return direct.direct_num_workers or os.cpu_count() or 1  # 0 is for all CPUs, in Beam, too
 
 
 def torch_threads(options: PipelineOptions) -> int | None:

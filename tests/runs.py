@@ -10,17 +10,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner, Result
+
+from pipeline.cli import app
 from transforms.manifest import manifest_files, read_table
 from transforms.storage import list_folder, read_bytes
 
 TWO_PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
 
 
+def rgc(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def run_rows(output: str | Path, run: int = -1) -> list[dict[str, Any]]:
+    """All rows of one of an output's runs, counted in their order."""
+    files = manifest_files(str(output))
+    wanted = sorted({Path(file).parent for file in files})[run]
+    return [row for file in files if Path(file).parent == wanted for row in read_table(file).to_pylist()]
+
+
 def rows(output: str | Path) -> dict[str, dict[str, Any]]:
     """All rows of an output's last run by URI, without what two runs never share."""
-    files = manifest_files(str(output))
-    last = max(Path(file).parent.name for file in files)
-    found = [row for file in files if Path(file).parent.name == last for row in read_table(file).to_pylist()]
+    found = run_rows(output)
     for row in found:
         for column in ("run_id", "finished_at", "encode_seconds"):
             row.pop(column)
@@ -41,6 +53,19 @@ def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, start_new_session=True)
+
+
+def wait_for(pattern: str, output: Path, process: subprocess.Popen[bytes]) -> None:
+    """Waits for the first such file."""
+    while not list(output.rglob(pattern)):
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def more_photos(folder: Path, count: int) -> None:
+    """Copies of the folder's a.jpg."""
+    for number in range(count):
+        (folder / f"copy{number}.jpg").write_bytes((folder / "a.jpg").read_bytes())
 
 
 @contextmanager

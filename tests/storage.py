@@ -3,6 +3,7 @@
 import http.client
 import json
 import random
+import re
 import socket
 import struct
 import threading
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.message import Message
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,19 +27,37 @@ _HEADERS_OF_A_HOP = {"connection", "keep-alive", "transfer-encoding", "content-l
 
 @dataclass
 class Storage:
-    """A running server. Set `fault_rate` to the share of requests that go wrong."""
+    """A running server.
+
+    Attributes:
+        fault_rate: the share of requests that go wrong.
+        latency: seconds that each request takes longer.
+        page_size: objects in a page of a listing; Google's are of 1,000.
+        retries: requests that repeat an earlier one, but for the parts of an upload.
+    """
 
     url: str
     backend: tuple[str, int]
     fault_rate: float = 0.0
     stall_seconds: float = 10.0
+    latency: float = 0.0
+    page_size: int = 1000
     requests: int = 0
+    retries: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    calls: set[str] = field(default_factory=set)
     dice: random.Random = field(default_factory=lambda: random.Random(0))
     uploading: threading.Lock = field(default_factory=threading.Lock)
 
-    def next_fault(self) -> str | None:
+    def count(self, path: str, headers: Message) -> None:
+        """Counts a request; the client gives all that it makes for one call the same id."""
         self.requests += 1
+        call = re.search(r"gccl-invocation-id/(\S+)", headers.get("x-goog-api-client", ""))
+        if call and "upload_id=" not in path:
+            self.retries += call[1] in self.calls
+            self.calls.add(call[1])
+
+    def next_fault(self) -> str | None:
         if self.dice.random() >= self.fault_rate:
             return None
         fault = FAULTS[self.faults.total() % len(FAULTS)]
@@ -79,12 +99,14 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Proxy(BaseHTTPRequestHandler):
-    """Passes requests on, but for faults; and refuses uploads for another generation than is there.
+    """Passes requests on, but for faults.
 
-    The emulator itself does not look at generations.
+    It refuses those for another generation than is there, and lists in pages: the emulator itself looks at
+    no generations, and lists everything at once.
     """
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else answers to requests on one connection wait for each other
 
     def __init__(self, storage: Storage, *arguments: object) -> None:
         self.storage = storage
@@ -92,6 +114,8 @@ class _Proxy(BaseHTTPRequestHandler):
 
     def handle_one(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.storage.count(self.path, self.headers)
+        time.sleep(self.storage.latency)
         fault = self.storage.next_fault()
         if fault == "stall":
             time.sleep(self.storage.stall_seconds)
@@ -103,6 +127,8 @@ class _Proxy(BaseHTTPRequestHandler):
                 self._answer(412, {}, b'{"error": {"message": "generation"}}')
                 return
             status, headers, content = self._forward(body)
+            if status == 200 and self.command == "GET" and urlsplit(self.path).path.endswith("/o"):
+                content = self._page(content)
         if fault in ("reset", "truncated"):
             self._answer(status, headers, content, len(content) // 2)
             if fault == "reset":
@@ -128,15 +154,25 @@ class _Proxy(BaseHTTPRequestHandler):
 
     def _precondition_fails(self, body: bytes) -> bool:
         url = urlsplit(self.path)
-        wanted = parse_qs(url.query).get("ifGenerationMatch")
-        if wanted is None:
+        query = parse_qs(url.query)
+        wanted = query.get("ifGenerationMatch")
+        if wanted is None or "upload_id" in query:  # of an upload in parts: the first request has settled it
             return False
-        metadata = body[body.index(b"{") :].decode("latin-1")  # a multipart upload begins with it
-        name = json.JSONDecoder().raw_decode(metadata)[0]["name"]
-        path = f"{url.path.removeprefix('/upload')}/{quote(name, safe='')}"
+        path = url.path.removeprefix("/upload").removeprefix("/download")
+        if self.command == "POST":  # an upload, whose body begins with metadata
+            metadata = body[body.index(b"{") :].decode("latin-1")
+            path += "/" + quote(json.JSONDecoder().raw_decode(metadata)[0]["name"], safe="")
         status, _, content = self._forward(b"", path)
         there = json.loads(content)["generation"] if status == 200 else "0"
         return str(there) != wanted[0]
+
+    def _page(self, content: bytes) -> bytes:
+        listing = json.loads(content)
+        first = int(parse_qs(urlsplit(self.path).query).get("pageToken", ["0"])[0])
+        after = first + self.storage.page_size
+        if after < len(listing["items"]):
+            listing["nextPageToken"] = str(after)
+        return json.dumps({**listing, "items": listing["items"][first:after]}).encode()
 
     def _answer(self, status: int, headers: dict[str, str], content: bytes, sent: int | None = None) -> None:
         self.send_response(status)

@@ -17,6 +17,7 @@ from transforms.elements import Encoded, LoadedPhoto
 _LOG = logging.getLogger(__name__)
 
 SMALLEST_TILE = 256
+_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -82,6 +83,7 @@ class EncodeHandler(CodecHandler):
         try:
             results = in_available_memory(lambda part, tile: self._encode_together(codec, part, tile), group)
         except Exception as error:  # one bad photo never stops a run
+            raise_if_broken(codec)
             if len(group) > 1:
                 return [encoded for loaded in group for encoded in self._encode(codec, [loaded])]
             _LOG.exception("%s: encoding failed", group[0].photo.uri)
@@ -122,9 +124,23 @@ def in_available_memory(
     raise OutOfMemoryError(f"a photo does not fit into memory even in tiles of {tile} pixels")
 
 
+def raise_if_broken(codec: Codec) -> None:
+    """For use after an error: finds out whether the device and not the photo is to blame.
+
+    After some errors a GPU gives nothing but errors for as long as its process lives. Then the bundle has to
+    fail, which the runner tries again, else the rest of the archive would be `failed` within minutes.
+
+    Raises:
+        RuntimeError: the device does not work any more.
+    """
+    torch.ones(1, device=codec.device).add(1).item()
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator raises a plain RuntimeError.
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    # torch's CPU allocator and CUDA's libraries raise plain RuntimeErrors.
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def _encoded(loaded: LoadedPhoto, result: EncodedPhoto | None, error: str, seconds: float) -> Encoded:

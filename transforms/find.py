@@ -25,40 +25,57 @@ def find_files(source: str, suffix: str = "") -> Iterator[Photo]:
     """The files of a folder (all the way down), a glob, a gs:// prefix, or one file.
 
     What cannot be looked at (a folder without permission, a link to nothing, a name that is not
-    UTF-8) is there too, as `unreadable`. Links to folders are not followed. Listing streams.
+    UTF-8 or no path) is there too, as `unreadable`. Links to folders are not followed. Listing streams.
 
     Args:
-        source: a path or URI.
+        source: a path or URI. What is there under this very name comes before what matches it as a glob.
         suffix: only names that end so.
 
     Raises:
         FileNotFoundError: nothing is there.
+        ValueError: `source` is neither a local path nor gs://.
     """
-    found = _find_objects(source) if is_remote(source) else _find_local(source)
+    _, found = _find(source)
     return (photo for photo in found if photo.uri.endswith(suffix) or photo.unreadable)
 
 
-def _find_objects(source: str) -> Iterator[Photo]:
+def base_of(source: str) -> str:
+    """What comes before `relative` in the `uri` of everything that `find_files` finds; raises as it does."""
+    base, _ = _find(source)
+    return base
+
+
+def _find(source: str) -> tuple[str, Iterator[Photo]]:
+    return _find_objects(source) if is_remote(source) else _find_local(source)
+
+
+def _find_objects(source: str) -> tuple[str, Iterator[Photo]]:
     if (status := find_status(source)) is not None:
-        return iter([_photo(status, _folder_of(source))])
-    pattern = is_glob(source)
-    base, objects = (_fixed_part(source), list_glob(source)) if pattern else (source, list_folder(source))
-    if (first := next(objects, None)) is None:
+        base = _folder_of(source)
+        return base, iter([_photo(status, base)])
+    base, objects = join(source, ""), list_folder(source)
+    first = next(objects, None)
+    if first is None and is_glob(source):
+        base, objects = _fixed_part(source), list_glob(source)
+        first = next(objects, None)
+    if first is None:
         raise FileNotFoundError(f"{source}: no such object, and none is below it or matches it")
-    return (_photo(status, base) for status in chain([first], objects))
+    return base, (_photo(status, base) for status in chain([first], objects))
 
 
-def _find_local(source: str) -> Iterator[Photo]:
+def _find_local(source: str) -> tuple[str, Iterator[Photo]]:
     if os.path.isdir(source):
-        return _walk(source)
+        return join(source, ""), _walk(source)
     if os.path.exists(source):
-        return iter([_look(source, _folder_of(source))])
+        base = _folder_of(source)
+        return base, iter([_look(source, base)])
     if "/" not in source:
         source = f"./{source}"  # else Beam finds no folder to look in
     files = FileSystems.match([source])[0].metadata_list if is_glob(source) else []
     if not files:
         raise FileNotFoundError(f"{source}: no such file or folder, and no file matches it")
-    return (_look(file.path, _fixed_part(source)) for file in files)
+    base = _fixed_part(source)
+    return base, (_look(file.path, base) for file in files)
 
 
 def _fixed_part(pattern: str) -> str:
@@ -75,9 +92,9 @@ def _walk(folder: str) -> Iterator[Photo]:
     for parent, folders, names in os.walk(folder, onerror=errors.append):
         folders.sort()
         for name in sorted(names):
-            yield _look(join(parent, name), folder)
+            yield _look(join(parent, name), join(folder, ""))
     for denied in errors:
-        yield _unreadable(str(denied.filename), folder, str(denied))
+        yield _unreadable(str(denied.filename), join(folder, ""), str(denied))
 
 
 def _look(path: str, base: str) -> Photo:
@@ -92,25 +109,29 @@ def _photo(status: Status, base: str) -> Photo:
         status.uri.encode()
     except UnicodeEncodeError:  # neither Beam nor Parquet can hold it
         return _unreadable(status.uri, base, "its name is not UTF-8")
-    return Photo(status.uri, _relative(status.uri, base), status.size, status.fingerprint)
+    relative = status.uri.removeprefix(base)
+    reason = ""
+    if not {"", ".", ".."}.isdisjoint(relative.split("/")):
+        # An object may be called so. As a path, a//b is a/b, and ../b lies outside OUTPUT.
+        reason = f"{relative}: an empty part, . or .. in a name makes it no path"
+    return Photo(status.uri, relative, status.size, status.fingerprint, reason)
 
 
 def _unreadable(path: str, base: str, reason: str) -> Photo:
     path = os.fsencode(path).decode(errors="backslashreplace")
-    return Photo(path, _relative(path, base), 0, "", reason)
-
-
-def _relative(path: str, base: str) -> str:
-    return path.removeprefix(base).lstrip("/")
+    return Photo(path, path.removeprefix(base), 0, "", reason)
 
 
 class FindPhotos(beam.PTransform):
-    """One `Photo` for each file below `source`, except what rgc itself has written to `output`."""
+    """One `Photo` for each file below `source`, except what rgc itself has written to `output`.
+
+    Local paths are absolute, else what lies in `output` would not be known by its name.
+    """
 
     def __init__(self, source: str, output: str) -> None:
         super().__init__()
         self._source = source
-        self._outputs = tuple(_absolute(join(output, f"{folder}/")) for folder in OUTPUT_FOLDERS)
+        self._outputs = tuple(join(output, f"{folder}/") for folder in OUTPUT_FOLDERS)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Photo]:
         outputs = self._outputs
@@ -118,12 +139,5 @@ class FindPhotos(beam.PTransform):
             pipeline
             | beam.Create([self._source])
             | "List" >> beam.FlatMap(find_files)
-            | "NotOutput" >> beam.Filter(lambda photo: not _absolute(photo.uri).startswith(outputs))
+            | "NotOutput" >> beam.Filter(lambda photo: not photo.uri.startswith(outputs))
         )
-
-
-def _absolute(uri: str) -> str:
-    """A local path in full, whatever way it was written; a URI as it is."""
-    if "://" in uri:
-        return uri
-    return os.path.abspath(uri) + ("/" if uri.endswith("/") else "")

@@ -180,22 +180,24 @@ def read_table(uri: str) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(read_bytes(uri))).read()
 
 
-def read_rows(output: str, run: Run) -> Iterator[ManifestRow]:
-    """The rows of earlier runs into `output` by the same model with the same settings as `run`.
+def read_rows(uri: str, run: Run, base: str) -> Iterator[ManifestRow]:
+    """What one file of an earlier run says of photos whose URIs begin with `base`.
 
+    Only rows of the same model and settings as `run`'s, and none that `failed`: these are tried again.
     A Parquet file that cannot be read is passed over.
     """
-    for uri in manifest_files(manifest_folder(output)):
-        try:
-            table = read_table(uri)
-        except (pa.ArrowException, OSError) as error:
-            _LOG.warning("%s: cannot be read and is passed over: %s", uri, error)
-            continue
-        if table.schema.equals(SCHEMA):
-            same_work = (pc.field("model") == run.model) & (pc.field("settings") == run.settings)
-            yield from (ManifestRow(**row) for row in table.filter(same_work).to_pylist())
-        else:
-            _LOG.warning("%s: has other columns than this rgc writes and is passed over", uri)
+    try:
+        table = read_table(uri)
+    except (pa.ArrowException, OSError) as error:
+        _LOG.warning("%s: cannot be read and is passed over: %s", uri, error)
+        return
+    if not table.schema.equals(SCHEMA):
+        _LOG.warning("%s: has other columns than this rgc writes and is passed over", uri)
+        return
+    same_work = (pc.field("model") == run.model) & (pc.field("settings") == run.settings)
+    of_these = pc.starts_with(pc.field("source_uri"), base)
+    for batch in table.filter(same_work & of_these & (pc.field("status") != "failed")).to_batches():
+        yield from (ManifestRow(**row) for row in batch.to_pylist())
 
 
 class WriteManifest(beam.PTransform):

@@ -1,15 +1,22 @@
-"""Progress from workers to the terminal, where both are on one machine.
+"""Progress from workers to the terminal, where both are on one machine, and a word back: to stop.
 
-Workers append lines to a file, which the command line follows: that works alike from threads,
-from worker processes and from a portable runner's, and leaves Beam's data alone.
+Workers append lines to a file, which the command line follows: that works alike from threads and from
+worker processes, and leaves Beam's data alone. The run is asked to stop by a second file, from either side;
+what its first line says is why.
 """
 
+import contextlib
+import errno
 import json
 import os
 from dataclasses import asdict, dataclass
 
 from transforms.elements import Photo
 from transforms.manifest import ManifestRow
+
+INTERRUPTED = "interrupted"
+OUTPUT_FULL = "OUTPUT is full"
+WORKER_ENDED = "a worker process was killed"
 
 
 @dataclass(frozen=True)
@@ -31,15 +38,33 @@ class Tick:
 
 
 def report(tick: Tick, path: str | None) -> None:
-    """Appends a tick to the file at `path`, if there is one, as a line of JSON."""
+    """Appends a tick to the file at `path`, if there is one, as a line of JSON; best effort.
+
+    With its disk full, lines are lost or cut short: no reason to stop encoding.
+    """
     if path is None:
         return
     line = (json.dumps(asdict(tick)) + "\n").encode()
-    file = os.open(path, os.O_WRONLY | os.O_APPEND)  # one write each, so lines never mix
-    try:
-        os.write(file, line)
-    finally:
-        os.close(file)
+    with contextlib.suppress(OSError):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND)  # one write each, so lines never mix
+        try:
+            os.write(file, line)
+        finally:
+            os.close(file)
+
+
+def ask_to_stop(path: str | None, why: str) -> None:
+    """Lets workers pass over the photos that they have not begun, where there is a `path` to say so."""
+    if path is None:
+        return
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # there, if nothing else
+        file.write(f"{why}\n")
+
+
+def stop_if_full(error: Exception, path: str | None) -> None:
+    """Asks to stop where a photo's output could not be written because there is no space left."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        ask_to_stop(path, OUTPUT_FULL)
 
 
 def report_found(photo: Photo, path: str | None) -> Photo:

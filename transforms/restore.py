@@ -17,8 +17,10 @@ from model.container import RgcError, RgcFile, read_rgc
 from model.files import with_alpha
 from model.photo import PHOTO_SUFFIXES
 from transforms.elements import Photo
-from transforms.encode import CodecHandler, in_available_memory
-from transforms.storage import find_status, join, read_bytes, write_bytes
+from transforms.encode import CodecHandler, in_available_memory, raise_if_broken
+from transforms.gcs import ConflictError
+from transforms.progress import stop_if_full
+from transforms.storage import join, read_bytes, write_over
 
 _LOG = logging.getLogger(__name__)
 
@@ -61,18 +63,20 @@ class RestoredFile:
 
 def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
     """Reads a .rgc file, and only its first `iterations` if given."""
+    if photo.unreadable:
+        return LoadedRgc(photo, None, f"{photo.uri}: {photo.unreadable}")
     try:
-        file = read_rgc(read_bytes(photo.uri), photo.uri)
+        file = read_rgc(read_bytes(photo.uri, fingerprint=photo.fingerprint), photo.uri)
     except Exception as error:  # one bad file never stops a run
         return LoadedRgc(photo, None, f"{photo.uri}: {error}" if photo.uri not in str(error) else str(error))
     return LoadedRgc(photo, file if iterations is None else file.first_iterations(iterations))
 
 
 class DecodeHandler(CodecHandler):
-    """`LoadedRgc`s to `Restored`."""
+    """`LoadedRgc`s to `Restored`, one at a time: together they would be decoded no faster."""
 
-    def __init__(self, device: str, max_batch_pixels: int, threads: int | None) -> None:
-        super().__init__(device, max_batch_pixels, _pixels, threads)
+    def __init__(self, device: str, threads: int | None) -> None:
+        super().__init__(device, 1, _pixels, threads)
 
     def run_inference(
         self, batch: Sequence[LoadedRgc], model: Codec, inference_args: dict[str, Any] | None = None
@@ -89,26 +93,32 @@ class DecodeHandler(CodecHandler):
         except RgcError as error:
             return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {error}")
         except Exception as error:  # one bad file never stops a run
+            raise_if_broken(codec)
             _LOG.exception("%s: decoding failed", loaded.photo.uri)
             return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {type(error).__name__}: {error}")
         return Restored(loaded.photo, loaded.file, pixels)
 
 
-def write_image(restored: Restored, output: str, image_format: str) -> RestoredFile:
+def write_image(
+    restored: Restored, output: str, image_format: str, stop_path: str | None = None
+) -> RestoredFile:
     """Writes the image to `output`, under the name that `image_name` gives.
 
     A file that is already there stays as it is: if it is another one, that is an error.
+
+    Args:
+        stop_path: where the run is asked to stop if `output` is full.
     """
     if restored.file is None or restored.pixels is None:
         return RestoredFile(restored.photo, 0, None, restored.error)
     uri = join(output, image_name(restored.photo.relative, image_format))
     try:
         data = image_bytes(with_alpha(restored.file, restored.pixels), image_format)
-        if find_status(uri) is None:
-            write_bytes(uri, data)
-        elif read_bytes(uri) != data:
-            raise FileExistsError("another file is there already, and is not overwritten")
+        write_over(uri, data, None)
+    except ConflictError as error:
+        return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: {error}, and is not overwritten")
     except Exception as error:  # one bad file never stops a run
+        stop_if_full(error, stop_path)
         return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: writing {uri}: {error}")
     return RestoredFile(restored.photo, restored.pixels.shape[0] * restored.pixels.shape[1], uri)
 

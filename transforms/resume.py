@@ -3,42 +3,61 @@
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from model.container import RgcError, RgcFile, read_rgc
+from transforms.ahead import MapAhead
 from transforms.elements import Photo
-from transforms.manifest import ManifestRow, Run, read_rows
-from transforms.storage import find_status, join, read_bytes
+from transforms.manifest import ManifestRow, Run, manifest_files, manifest_folder, read_rows
+from transforms.storage import Status, join, list_folder, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
 DONE = "done"
 TO_DO = "to_do"
+_LOOKUPS = 32  # files that a process reads at the same time: requests to storage take their time, not ours
+_SUFFIX = ".rgc"
 
 
 def rgc_uri(output: str, photo: Photo) -> str:
     """Where a photo's .rgc file belongs."""
-    return join(output, f"codes/{photo.relative}.rgc")
+    return join(_codes(output), f"{photo.relative}{_SUFFIX}")
 
 
-def finished_row(run: Run, output: str, photo: Photo, earlier: Iterable[ManifestRow]) -> ManifestRow | None:
-    """The row of a photo that needs no work in this run, or None; `earlier` are its rows of earlier runs.
+def finished_row(
+    run: Run, photo: Photo, there: Status | None, earlier: ManifestRow | None
+) -> ManifestRow | None:
+    """The row of a photo that needs no work in this run, or None.
 
     That is so where its .rgc file is there, made of the same source by the same model with the same
     settings, or where an earlier run with all of these the same decided to keep the original.
+
+    Args:
+        there: the file at its `rgc_uri`.
+        earlier: what an earlier run with this model and these settings came to, see `read_rows`. It saves
+            reading the file, where this has not been written since.
     """
-    earlier = [row for row in earlier if row.source_fingerprint == photo.fingerprint]
-    kept = [row for row in earlier if row.status == "kept"]
-    uri = rgc_uri(output, photo)
+    if earlier is not None and earlier.source_fingerprint != photo.fingerprint:
+        earlier = None
+    if there is None:
+        kept = earlier if earlier is not None and earlier.status == "kept" else None
+        return kept and replace(kept, run_id=run.run_id)
+    if earlier is not None and earlier.rgc_bytes == there.size and earlier.finished_at >= there.modified:
+        return replace(earlier, run_id=run.run_id, rgc_uri=there.uri)
+    row = _row_of_file(run, photo, there)
+    if row is not None and earlier is not None and earlier.rgc_sha256 == row.rgc_sha256:
+        return replace(row, finished_at=earlier.finished_at, encode_seconds=earlier.encode_seconds)
+    return row
+
+
+def _row_of_file(run: Run, photo: Photo, there: Status) -> ManifestRow | None:
     try:
-        status = find_status(uri)
-        if status is None:  # else it is of another target, and `write_rgc` removes it
-            return replace(kept[-1], run_id=run.run_id) if kept else None
-        data = read_bytes(uri)
-        file = read_rgc(data, uri)
+        data = read_bytes(there.uri, fingerprint=there.fingerprint)
+        file = read_rgc(data, there.uri)
     except OSError:
         return None
     except RgcError as error:
@@ -46,9 +65,11 @@ def finished_row(run: Run, output: str, photo: Photo, earlier: Iterable[Manifest
         return None
     if not _is_of(file, run, photo):
         return None
-    row = ManifestRow.encoded(run, photo, uri, file, data, status.modified, encode_seconds=None)
-    same_file = [known for known in earlier if known.rgc_sha256 == row.rgc_sha256]
-    return replace(same_file[-1], run_id=run.run_id) if same_file else row
+    return ManifestRow.encoded(run, photo, there.uri, file, data, there.modified, encode_seconds=None)
+
+
+def _codes(output: str) -> str:
+    return join(output, "codes")
 
 
 def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
@@ -60,30 +81,62 @@ def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
 class SkipFinished(beam.PTransform):
     """Splits photos into rows that are `DONE` and photos `TO_DO`.
 
-    The join with earlier manifests also spreads the photos over the workers.
+    OUTPUT is listed once, so that for a photo of which nothing is there nothing is asked. The join with
+    what is there also spreads the photos over the workers.
+
+    Args:
+        base: see `base_of`.
+        stop_path: see `MapAhead`.
     """
 
-    def __init__(self, run: Run, output: str) -> None:
+    def __init__(self, run: Run, output: str, base: str, stop_path: str | None = None) -> None:
         super().__init__()
         self._run = run
         self._output = output
+        self._base = base
+        self._stop_path = stop_path
 
     def expand(self, photos: beam.PCollection[Photo]) -> Any:
+        output = photos.pipeline | beam.Create([self._output])
+        files = output | "ListFinished" >> beam.FlatMap(finished_files, self._base)
         earlier = (
-            photos.pipeline
-            | beam.Create([self._output])
-            | "ReadEarlierManifests" >> beam.FlatMap(read_rows, self._run)
+            output
+            | "ListManifests" >> beam.FlatMap(lambda output: manifest_files(manifest_folder(output)))
+            | beam.Reshuffle()
+            | "ReadManifests" >> beam.FlatMap(read_rows, self._run, self._base)
             | "ByUri" >> beam.Map(lambda row: (row.source_uri, row))
+            | "Latest" >> beam.CombinePerKey(latest)
         )
         keyed = photos | "PhotosByUri" >> beam.Map(lambda photo: (photo.uri, photo))
+        split = MapAhead(partial(_split, run=self._run), _LOOKUPS, self._stop_path)
         return (
-            {"photos": keyed, "earlier": earlier}
+            {"photos": keyed, "files": files, "earlier": earlier}
             | beam.CoGroupByKey()
-            | "Skip" >> beam.FlatMap(_split, self._run, self._output).with_outputs(DONE, TO_DO)
+            | "Joined" >> beam.FlatMap(_joined)
+            | "Skip" >> beam.ParDo(split).with_outputs(DONE, TO_DO)
         )
 
 
-def _split(grouped: tuple[str, dict[str, Any]], run: Run, output: str) -> Iterator[Any]:
-    for photo in grouped[1]["photos"]:
-        row = finished_row(run, output, photo, grouped[1]["earlier"])
-        yield TaggedOutput(TO_DO, photo) if row is None else TaggedOutput(DONE, row)
+def finished_files(output: str, base: str) -> Iterator[tuple[str, Status]]:
+    """The .rgc files in `output`, each with the URI that its photo has below `base`."""
+    codes = join(_codes(output), "")
+    for status in list_folder(codes):
+        if status.uri.endswith(_SUFFIX):
+            yield base + status.uri.removeprefix(codes).removesuffix(_SUFFIX), status
+
+
+def latest(rows: Iterable[ManifestRow]) -> ManifestRow:
+    return max(rows, key=lambda row: (row.run_id, row.finished_at))
+
+
+def _joined(grouped: tuple[str, dict[str, Any]]) -> Iterator[tuple[Photo, Status | None, ManifestRow | None]]:
+    _, found = grouped
+    there, earlier = (next(iter(found[name]), None) for name in ("files", "earlier"))
+    for photo in found["photos"]:
+        yield photo, there, earlier
+
+
+def _split(joined: tuple[Photo, Status | None, ManifestRow | None], run: Run) -> TaggedOutput:
+    photo, there, earlier = joined
+    row = finished_row(run, photo, there, earlier)
+    return TaggedOutput(TO_DO, photo) if row is None else TaggedOutput(DONE, row)

@@ -3,34 +3,65 @@
 from datetime import UTC, datetime
 
 from model.settings import Settings
-from transforms.elements import Encoded
+from transforms.elements import Encoded, Photo
 from transforms.gcs import ConflictError
 from transforms.manifest import ManifestRow, Run
+from transforms.progress import stop_if_full
 from transforms.resume import finished_row, rgc_uri
-from transforms.storage import delete_if_there, write_bytes
+from transforms.storage import delete_if_there, find_status, write_over
 
 
-def write_rgc(encoded: Encoded, run: Run, settings: Settings, output: str) -> ManifestRow:
-    """Writes the .rgc file where it is worth it, and returns the photo's row."""
+def write_rgc(
+    encoded: Encoded, run: Run, settings: Settings, output: str, stop_path: str | None = None
+) -> ManifestRow:
+    """Writes the .rgc file where it is worth it, and returns the photo's row.
+
+    Args:
+        stop_path: where the run is asked to stop if `output` is full.
+    """
     photo, result = encoded.photo, encoded.result
     if result is None:
         return ManifestRow.not_encoded(run, photo, "failed", encoded.error, encoded)
-    uri = rgc_uri(output, photo)
-    data = result.file.to_bytes()
+    uri, data = rgc_uri(output, photo), result.file.to_bytes()
     reason = ""
     if not result.reached:
         reason = result.why_not(settings)
     elif len(data) >= photo.size:
         reason = f"not smaller: {len(data)} bytes against the original's {photo.size}"
     try:
-        if reason:
-            delete_if_there(uri)  # of the photo as it was before, or at another target
-            return ManifestRow.not_encoded(run, photo, "kept", reason, encoded)
-        write_bytes(uri, data)
-    except ConflictError as error:
-        # Another run encodes the same photos at the same time; the row tells of the file that is there.
-        row = finished_row(run, output, photo, ())
-        return row or ManifestRow.not_encoded(run, photo, "failed", str(error), encoded)
+        if (theirs := _put(None if reason else data, uri, photo, run)) is not None:
+            return theirs
     except OSError as error:
+        stop_if_full(error, stop_path)
         return ManifestRow.not_encoded(run, photo, "failed", f"writing {uri}: {error}", encoded)
+    if reason:
+        return ManifestRow.not_encoded(run, photo, "kept", reason, encoded)
     return ManifestRow.encoded(run, photo, uri, result.file, data, datetime.now(UTC), encoded.seconds)
+
+
+def _put(data: bytes | None, uri: str, photo: Photo, run: Run) -> ManifestRow | None:
+    """Makes `data` the file at `uri`, or with None sees to it that there is none.
+
+    A file of the same work stays: another run, or a worker that was given up for dead, was first, and has
+    told of that very file. Then returns its row, else None.
+
+    Raises:
+        OSError: it cannot be written; also where another file comes there once more meanwhile.
+    """
+    if data is not None:
+        try:
+            write_over(uri, data, None)
+            return None
+        except ConflictError:
+            pass
+    there = find_status(uri)
+    if there is None and data is None:
+        return None
+    if (theirs := finished_row(run, photo, there, None)) is not None:
+        return theirs
+    fingerprint = None if there is None else there.fingerprint
+    if data is None:
+        delete_if_there(uri, fingerprint)
+    else:
+        write_over(uri, data, fingerprint)
+    return None

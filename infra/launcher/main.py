@@ -3,16 +3,12 @@
 import logging
 import sys
 from argparse import ArgumentParser
-from datetime import UTC, datetime
-from uuid import uuid4
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from model.settings import Settings
-from model.weights import model_id
-from pipeline.compress import CompressJob, run_compress
+from pipeline.compress import CompressJob, check_settings, new_run, run_compress
 from pipeline.dataflow import choose_dataflow_options
-from transforms.manifest import Run
+from transforms.storage import OUTPUT_FOLDERS, writing_to
 
 
 def parser() -> ArgumentParser:
@@ -31,14 +27,16 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         ValueError: a setting out of its range, several of them, or an option missing.
+        OSError: nothing is at --input, or --output cannot be written.
     """
     own, beam_arguments = parser().parse_known_args(arguments)
-    settings = Settings.from_options(own.target_ms_ssim, own.max_bpp, own.iterations)
+    settings = check_settings(own.target_ms_ssim, own.max_bpp, own.iterations)
     options = PipelineOptions(beam_arguments)
     choose_dataflow_options(options)
-    run = Run(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
     # Not "auto": without a working GPU, a night would go by on the CPU at a GPU's price.
-    run_compress(CompressJob(own.input, own.output, settings, run, device="cuda"), options)
+    job = CompressJob(own.input, own.output, settings, new_run(settings), device="cuda")
+    with writing_to(own.output, OUTPUT_FOLDERS):
+        run_compress(job, options)
 
 
 if __name__ == "__main__":

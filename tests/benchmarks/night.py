@@ -1,14 +1,17 @@
-"""A bad night, in full: the same archive by three ways to run, through faults, and through kills.
+"""A bad night, in full: the same archive by three ways to run, in batches, through faults, and through kills.
 
-    python -m tests.benchmarks.night PHOTOS [--iterations 1] [--kills 20] [--faults 0.05]
+    python -m tests.benchmarks.night PHOTOS --scratch EMPTY_FOLDER [--iterations 1] [--kills 20]
 
-PHOTOS are copied into a storage server on loopback. Each run's outputs and rows are compared with those of
-the first, undisturbed one; the exit status is 1 where they differ.
+PHOTOS are copied into a storage server on loopback. What each run leaves is compared with what the first,
+undisturbed one did, with one photo a batch: byte for byte, or with more photos a batch, which changes the
+order of floating-point sums, nearly. The exit status is 1 where they differ, or where files are left
+behind that do not belong there.
 """
 
 import argparse
 import os
 import random
+import re
 import signal
 import time
 from pathlib import Path
@@ -19,70 +22,106 @@ from tests.storage import Storage, storage_server, upload_folder
 from transforms.storage import list_folder
 
 SOURCE = "gs://archive/photos"
+ONE_BY_ONE = ["--max-batch-pixels", "1"]
+MOST_MS_SSIM, MOST_SIZE = 0.001, 0.005  # that larger batches may differ by: absolute, and of the bytes
 
 
 class Night:
-    """Runs one after the other, each compared with the first."""
+    """Runs one after the other, each compared with the first from the same source."""
 
-    def __init__(self, iterations: int) -> None:
-        self._options = ["--iterations", str(iterations), "--max-batch-pixels", "1"]
-        self._first: tuple[dict[str, Any], dict[str, bytes]] | None = None
-        self.differing = 0
+    def __init__(self, iterations: int, scratch: Path) -> None:
+        self._options = ["--iterations", str(iterations)]
+        self._tmp = scratch / "tmp"
+        self._tmp.mkdir(parents=True)
+        self._first: dict[str, tuple[dict[str, Any], dict[str, bytes]]] = {}
+        self.wrong = 0
 
-    def run(self, name: str, *options: str) -> None:
+    def run(self, name: str, output: str, *options: str, source: str = SOURCE) -> None:
+        """One run to its end, and what it came to."""
         started = time.monotonic()
-        output = f"gs://archive/{name}"
-        said, complaints = self._start(output, *options).communicate()
-        figures = next((line for line in said.decode().splitlines() if " photos: " in line), "")
+        said, complaints = self.start(output, *options, source=source).communicate()
+        figures = [line for line in said.decode().splitlines() if " photos: " in line or "finished" in line]
         if not figures:
             print(said.decode(), complaints.decode())
-        self.compare(name, output)
-        print(f"{name}: {time.monotonic() - started:.0f} s; {figures}", flush=True)
+        compare = self._exactly if ONE_BY_ONE[0] in options else self._nearly
+        differing = compare(source, output)
+        self._leftovers(output)
+        print(f"{name}: {time.monotonic() - started:.0f} s; {'; '.join(figures)}; {differing}", flush=True)
 
-    def killed(self, name: str, output: Path, kills: int, source: Path) -> None:
-        """`kills` times SIGKILL for all processes at a random moment, then once to the end."""
+    def kill(self, name: str, output: str, kills: int, source: str) -> None:
+        """`kills` times SIGKILL for all processes at a random moment."""
         dice, survived = random.Random(0), []
         for _ in range(kills):
-            process = self._start(str(output), *TWO_PROCESSES, source=str(source))
-            time.sleep(dice.uniform(2.0, 12.0))
+            process = self.start(output, *ONE_BY_ONE, *TWO_PROCESSES, source=source)
+            time.sleep(dice.uniform(2.0, 14.0))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            survived.append(len(list((output / "codes").rglob("*.rgc"))))
+            survived.append(len(codes(output)))
         print(f"{name}: .rgc files after each kill: {survived}", flush=True)
-        self._start(str(output), *TWO_PROCESSES, source=str(source)).communicate()
-        calm = output.with_name("calm")
-        self._start(str(calm), source=str(source)).communicate()
-        self._first = rows(calm), codes(calm)
-        self.compare(name, str(output))
-        runs = {path.name for path in (output / "manifest").iterdir()}
-        strays = [p for p in output.rglob("*") if p.is_file() and p.suffix not in (".rgc", ".parquet")]
-        print(f"{name}: {len(runs)} runs left a manifest; files that do not belong there: {strays}")
-        self.differing += len(strays)
 
-    def compare(self, name: str, output: str) -> None:
-        found = rows(output), codes(output)
-        self._first = self._first or found
-        for what, ours, first in zip(("rows", ".rgc files"), found, self._first, strict=True):
-            differing = {key for key in ours.keys() | first.keys() if ours.get(key) != first.get(key)}
-            print(f"{name}: {len(ours)} {what}, {len(differing)} differ from the first run's {len(first)}")
-            self.differing += len(differing)
-
-    def _start(self, output: str, *options: str, source: str = SOURCE) -> Any:
+    def start(self, output: str, *options: str, source: str) -> Any:
+        os.environ["TMPDIR"] = str(self._tmp)
         return start("compress", source, output, *self._options, *options)
 
+    def _exactly(self, source: str, output: str) -> str:
+        found = rows(output), codes(output)
+        first = self._first.setdefault(source, found)
+        counts = [
+            len({key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)})
+            for ours, theirs in zip(found, first, strict=True)
+        ]
+        self.wrong += sum(counts)
+        return f"{len(found[0])} rows, {counts[0]} differ; {len(found[1])} .rgc files, {counts[1]} differ"
 
-def through_storage(night: Night, storage: Storage, fault_rate: float) -> None:
-    night.run("memory")
-    night.run("processes", *TWO_PROCESSES)
+    def _nearly(self, source: str, output: str) -> str:
+        found, (first, _) = rows(output), self._first[source]
+        differing, quality, size = found.keys() ^ first.keys(), 0.0, 0.0
+        for key in found.keys() & first.keys():
+            ours, theirs = found[key], first[key]
+            if any(ours[column] != theirs[column] for column in ("status", "iterations")):
+                differing.add(key)
+            elif ours["status"] == "encoded":
+                quality = max(quality, abs(ours["ms_ssim"] - theirs["ms_ssim"]))
+                size = max(size, abs(ours["rgc_bytes"] / theirs["rgc_bytes"] - 1))
+        self.wrong += len(differing) + (quality > MOST_MS_SSIM) + (size > MOST_SIZE)
+        return (
+            f"{len(found)} rows, {len(differing)} differ in status or iterations; "
+            f"MS-SSIM by {quality:.6f} at most, sizes by {size:.4%}"
+        )
+
+    def _leftovers(self, output: str) -> None:
+        files = [file.uri for file in list_folder(output)]
+        strays = [uri for uri in files if not re.search(r"/codes/.*\.rgc$|/manifest/run=\S+\.parquet$", uri)]
+        strays += map(str, self._tmp.iterdir())
+        self.wrong += len(strays)
+        if strays:
+            print(f"left behind: {strays}")
+
+
+def through_storage(night: Night, storage: Storage, fault_rate: float, kills: int) -> None:
     with worker_pool() as external:
-        night.run("pool", *external)
-    storage.fault_rate, before = fault_rate, storage.requests
-    night.run("faults", *TWO_PROCESSES)
-    storage.fault_rate = 0.0
-    print(f"faults: {storage.faults.total()} in {storage.requests - before} requests: {dict(storage.faults)}")
-    strays = [file.uri for file in list_folder("gs://archive") if ".partial" in file.uri]
-    print(f"temporary objects: {strays}")
-    night.differing += len(strays)
+        ways = {"in memory": [], "two processes": TWO_PROCESSES, "worker pool": external}
+        for number, (name, options) in enumerate(ways.items()):
+            night.run(name, f"gs://archive/calm-{number}", *ONE_BY_ONE, *options)
+        for number, (name, options) in enumerate(ways.items()):
+            night.run(f"{name}, in batches", f"gs://archive/batches-{number}", *options)
+        for number, (name, options) in enumerate(ways.items()):
+            storage.fault_rate, storage.requests, storage.retries = fault_rate, 0, 0
+            storage.faults.clear()
+            night.run(f"{name}, faults", f"gs://archive/faults-{number}", *ONE_BY_ONE, *options)
+            storage.fault_rate = 0.0
+            faults = f"{storage.faults.total()} faults {dict(storage.faults)}"
+            print(f"    {storage.requests} requests, {faults}, {storage.retries} retries", flush=True)
+    output = "gs://archive/killed"
+    night.kill("kills, storage", output, kills, SOURCE)
+    night.run("after them", output, *ONE_BY_ONE, *TWO_PROCESSES)
+
+
+def on_disk(night: Night, scratch: Path, kills: int, photos: Path) -> None:
+    night.run("on disk", str(scratch / "calm"), *ONE_BY_ONE, source=str(photos))
+    output = str(scratch / "killed")
+    night.kill("kills, on disk", output, kills, str(photos))
+    night.run("after them", output, *ONE_BY_ONE, *TWO_PROCESSES, source=str(photos))
 
 
 def main() -> None:
@@ -91,15 +130,16 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=1)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--faults", type=float, default=0.05)
-    parser.add_argument("--scratch", type=Path, required=True, help="empty folder for the killed runs")
+    parser.add_argument("--scratch", type=Path, required=True, help="empty folder, on a disk")
     arguments = parser.parse_args()
-    night = Night(arguments.iterations)
+    night = Night(arguments.iterations, arguments.scratch)
     with storage_server() as storage:
         os.environ.update(storage.environment)
         upload_folder(arguments.photos, SOURCE)
-        through_storage(night, storage, arguments.faults)
-    night.killed("kills", arguments.scratch / "killed", arguments.kills, arguments.photos)
-    raise SystemExit(night.differing > 0)
+        through_storage(night, storage, arguments.faults, arguments.kills)
+    on_disk(night, arguments.scratch, arguments.kills, arguments.photos.absolute())
+    print(f"{night.wrong} differences and files left behind")
+    raise SystemExit(night.wrong > 0)
 
 
 if __name__ == "__main__":

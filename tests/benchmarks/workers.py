@@ -15,11 +15,9 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from model.settings import Settings
-from model.weights import model_id
-from pipeline.compress import CompressJob, run_compress
+from pipeline.compress import CompressJob, new_run, run_compress
 from tests.benchmarks.photos import make_photos
-from transforms.decode import WAITED
-from transforms.manifest import Run
+from transforms.ahead import WAITED
 
 
 def main() -> None:
@@ -32,19 +30,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     settings = Settings(iterations=arguments.iterations)
-    run = Run("benchmark", model_id(), settings.to_json())
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "photos"
         for _ in make_photos(folder, arguments.photos, arguments.width, arguments.height):
             pass
         megapixels = arguments.photos * arguments.width * arguments.height / 1e6
         for workers in arguments.workers:
-            job = CompressJob(str(folder), f"{temporary}/{workers}", settings, run, "cpu")
+            job = CompressJob(str(folder), f"{temporary}/{workers}", settings, new_run(settings), "cpu")
             options = ["--direct_running_mode", "multi_processing", "--direct_num_workers", str(workers)]
             started = time.monotonic()
             result = run_compress(job, PipelineOptions(options))
             seconds = time.monotonic() - started
-            (waited,) = result.metrics().query(MetricsFilter().with_metric(WAITED))["counters"]
+            loading = MetricsFilter().with_metric(WAITED).with_step("Load")
+            (waited,) = result.metrics().query(loading)["counters"]
             share = waited.result / 1e6 / (seconds * workers)
             print(f"{workers} workers: {megapixels / seconds:.3f} MP/s, {share:.1%} of the time waiting")
 

@@ -11,6 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from google.auth.credentials import AnonymousCredentials
 from infra.launcher.main import main
 from tests.storage import BUCKET, storage_server
 from transforms import gcs
+from transforms.storage import write_bytes
 
 IMAGE = "europe-west4-docker.pkg.dev/my-project/rgc/worker:0123456789ab"
 INPUT, OUTPUT = "gs://photos/2019", "gs://my-project-rgc/2019"
@@ -63,16 +65,33 @@ class Submitted:
                 yield bz2.decompress(base64.b64decode(text[: len(text) // 4 * 4]))
 
 
-def submit(*more: str) -> Submitted:
-    """Submits with the flags that a Flex Template's launcher gives, and `more`."""
+@contextmanager
+def submitting() -> Iterator[None]:
+    """For as long as the context lasts, jobs are submitted to a storage server; there is one photo."""
     anonymous = mock.patch.object(google.auth, "default", lambda **_: (AnonymousCredentials(), None))
     with storage_server() as server, mock.patch.dict(os.environ, server.environment), anonymous:
         gcs.client.cache_clear()
-        main([*PARAMETERS, *FROM_LAUNCHER, *more])
-        blobs = {blob.name: blob.download_as_bytes() for blob in gcs.client().list_blobs(BUCKET)}
-        gcs.client.cache_clear()
+        for bucket in ("photos", "my-project-rgc"):
+            gcs.client().create_bucket(bucket)
+        write_bytes(f"{INPUT}/a.jpg", b"x")
+        try:
+            yield
+        finally:
+            gcs.client.cache_clear()
+
+
+def what_was_submitted() -> Submitted:
+    """What was submitted, while the server is still there."""
+    blobs = {blob.name: blob.download_as_bytes() for blob in gcs.client().list_blobs(BUCKET)}
     job = json.loads(blobs.pop("job.json"))
     return Submitted(job, {name.rpartition("/")[2]: data for name, data in blobs.items()})
+
+
+def submit(*more: str) -> Submitted:
+    """Submits with the flags that a Flex Template's launcher gives, and `more`."""
+    with submitting():
+        main([*PARAMETERS, *FROM_LAUNCHER, *more])
+        return what_was_submitted()
 
 
 if __name__ == "__main__":

@@ -8,10 +8,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
 from pipeline.dataflow import choose_dataflow_options, inference_hints
-from tests.infra.job import FROM_LAUNCHER, IMAGE, OUTPUT, Submitted, submit
+from pipeline.decompress import DecompressJob, run_decompress
+from tests.infra.job import FROM_LAUNCHER, IMAGE, OUTPUT, Submitted, submit, submitting, what_was_submitted
+from transforms.storage import write_bytes
 
 ACCELERATOR = "beam:resources:accelerator:v1"
 SECRET = "a-password-that-is-only-in-the-environment"
@@ -55,7 +57,7 @@ def test_a_shuffle_lies_between_listing_and_the_gpu(submitted: Submitted) -> Non
     """Else Dataflow would fuse them, and list on a GPU worker."""
     steps = [s for s in submitted.pipeline.components.transforms.values() if not s.subtransforms]
     maker = {output: step for step in steps for output in step.outputs.values()}
-    (step,) = (step for step in steps if step.unique_name == "Load/ParDo(LoadPhotos)")
+    (step,) = (step for step in steps if step.unique_name == "Load/ParDo(MapAhead)")
     while step.spec.urn != "beam:transform:group_by_key:v1":
         (source,) = step.inputs.values()
         step = maker[source]
@@ -112,6 +114,27 @@ def test_a_missing_option_is_named(missing: str) -> None:
     options = PipelineOptions([flag for flag in FROM_LAUNCHER if not flag.startswith(missing)])
     with pytest.raises(ValueError, match=f"needs {missing}, too"):
         choose_dataflow_options(options)
+
+
+@pytest.mark.parametrize("runner", ["DataflowRunner", "dataflowrunner", "Dataflow", "dataflow"])
+def test_the_runner_is_known_however_it_is_spelled(runner: str) -> None:
+    """As Beam knows it; else the job would get no GPUs, and nobody would say so."""
+    flags = [f"--runner={runner}", *(flag for flag in FROM_LAUNCHER if not flag.startswith("--runner"))]
+    options = PipelineOptions(flags)
+    choose_dataflow_options(options)
+    assert inference_hints(options)["accelerator"].startswith("type:nvidia-l4;")
+    assert options.view_as(WorkerOptions).machine_type == "e2-standard-2"
+
+
+def test_decompress_asks_for_gpus_too() -> None:
+    with submitting():
+        write_bytes(f"{OUTPUT}/codes/a.jpg.rgc", b"x")
+        options = PipelineOptions(FROM_LAUNCHER)
+        choose_dataflow_options(options)
+        with pytest.raises(ValueError, match="Job id is unknown"):  # only a job that runs has metrics
+            run_decompress(DecompressJob(f"{OUTPUT}/codes", OUTPUT, "png", None, "cuda"), options)
+        job = what_was_submitted()
+    assert {name.partition("/")[0] for name in accelerators(job)} == {"Load", "Decode", "Write"}
 
 
 def test_other_runners_are_left_alone() -> None:

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from infra.launcher.main import main, parser
+from model.weights import read_config
 from pipeline.dataflow import GPU_MACHINE_TYPE, GPU_TYPE, GpuOptions
+from tests.infra.job import FROM_LAUNCHER
+from tests.storage import Storage
 
 ROOT = Path(__file__).parents[2]
 LAUNCH = ROOT / "infra/launch.sh"
@@ -56,7 +59,7 @@ def test_parameters_are_the_flags_that_are_parsed() -> None:
         ("output", ["gs://my-project-rgc/2019"]),
         ("target_ms_ssim", ["0.95", ".9", "0.999"]),
         ("max_bpp", ["0.5", ".25", "2", "12.75"]),
-        ("iterations", ["1", "8", "16"]),
+        ("iterations", list(map(str, range(1, read_config().iterations + 1)))),
         ("gpu_type", [GPU_TYPE, "nvidia-tesla-a100"]),
         ("gpu_machine_type", [GPU_MACHINE_TYPE, "g2-standard-12", "n1-standard-8", "a2-highgpu-1g"]),
     ],
@@ -73,7 +76,7 @@ def test_regexes_accept(name: str, values: list[str]) -> None:
         ("output", ["", "out", "gs://out/*", "gs://out/a?", "gs://out/[a]"]),
         ("target_ms_ssim", ["", "0", "1", "1.0", "0.0", "95", "-0.5", "0.9x", "0,95"]),
         ("max_bpp", ["", "0", "0.0", "-1", "1.", "half", "1e3"]),
-        ("iterations", ["", "0", "-1", "1.5", "100", "all"]),
+        ("iterations", ["", "0", "-1", "1.5", str(read_config().iterations + 1), "99", "all"]),
         ("gpu_type", ["", "l4", "nvidia-l4;count:8"]),
         ("gpu_machine_type", ["", "g2", "g2-standard", "g2-standard-8;count:8"]),
     ],
@@ -83,10 +86,25 @@ def test_regexes_deny(name: str, values: list[str]) -> None:
     assert [value for value in values if re.search(regex, value)] == []
 
 
-def test_settings_exclude_each_other() -> None:
-    """Which metadata cannot say."""
-    with pytest.raises(ValueError, match="set one of"):
-        main(["--input=gs://a", "--output=gs://b", "--target_ms_ssim=0.9", "--iterations=3"])
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--target_ms_ssim=0.9", "--iterations=3"], "set one of"),  # which metadata cannot say
+        (["--iterations=9"], "the model has 8"),
+    ],
+)
+def test_settings_are_checked_before_a_job_is_submitted(flags: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        main(["--input=gs://a", "--output=gs://b", *flags])
+
+
+def test_places_are_checked_before_a_job_is_submitted(storage: Storage) -> None:
+    """Else workers with GPUs would start, to find out that they have nothing to read or nowhere to write."""
+    flags = [flag for flag in FROM_LAUNCHER if not flag.startswith("--template_location")]
+    with pytest.raises(OSError, match="gs://no-such-bucket"):
+        main([*flags, "--input=gs://archive", "--output=gs://no-such-bucket/out"])
+    with pytest.raises(FileNotFoundError, match="gs://archive/photos: no such object"):
+        main([*flags, "--input=gs://archive/photos", "--output=gs://archive/out"])
 
 
 def test_shellcheck() -> None:

@@ -85,11 +85,24 @@ def test_worker_has_the_least_privilege() -> None:
     assert all(content["member"] == WORKER for content in members.values())
     granted = {(name.partition(".")[0], content["role"]) for name, content in members.items()}
     assert granted == {
-        ("google_project_iam_member", "roles/dataflow.worker"),
+        ("google_project_iam_member", "${google_project_iam_custom_role.dataflow_worker.name}"),
         ("google_storage_bucket_iam_member", "roles/storage.objectViewer"),
         ("google_storage_bucket_iam_member", "roles/storage.objectUser"),
         ("google_artifact_registry_repository_iam_member", "roles/artifactregistry.reader"),
     }
+
+
+def test_no_role_reaches_the_objects_of_all_buckets() -> None:
+    """As roles/dataflow.worker does, which the custom role stands for: the photos could be overwritten."""
+    (role,) = resources("google_project_iam_custom_role").values()
+    permissions = role["permissions"]
+    storage = {permission for permission in permissions if permission.startswith("storage.")}
+    assert storage == {"storage.buckets.get"}
+    assert {"dataflow.workItems.lease", "dataflow.workItems.update", "dataflow.shuffle.read"} < set(
+        permissions
+    )
+    assert not re.search(r"iam\.|setIamPolicy|actAs|\*", " ".join(permissions))
+    assert permissions == sorted(set(permissions))
 
 
 def test_originals_can_only_be_read() -> None:

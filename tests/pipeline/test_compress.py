@@ -2,33 +2,21 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import ExifTags, Image
-from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
+from tests.runs import codes, more_photos, rgc, rows, run_rows, start, wait_for
 
 FAST = ["--iterations", "1"]
 
 
-def rgc(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def rows(output: Path, run: int = -1) -> dict[str, dict[str, Any]]:
-    """The rows of one run by file name, in the order of the runs."""
-    folder = sorted((output / "manifest").iterdir())[run]
-    found = [row for file in folder.glob("*.parquet") for row in pq.ParquetFile(file).read().to_pylist()]
+def rows_by_name(output: Path, run: int = -1) -> dict[str, dict[str, Any]]:
+    found = run_rows(output, run)
     by_name = {Path(row["source_uri"]).name: row for row in found}
     assert len(by_name) == len(found)
     return by_name
@@ -40,7 +28,7 @@ def test_every_input_ends_in_one_row(photo_folder: Path, tmp_path: Path) -> None
     assert result.exit_code == 1  # one photo is broken
     assert "4 photos: 2 encoded, 1 kept, 1 failed" in result.output
     assert "broken.jpg: OSError: image file is truncated" in result.output
-    found = rows(output)
+    found = rows_by_name(output)
     assert {name: row["status"] for name, row in found.items()} == {
         "a.jpg": "encoded",
         "b.png": "encoded",
@@ -68,7 +56,7 @@ def test_a_second_run_encodes_nothing_and_its_manifest_is_as_complete(
         "3 of them were finished in an earlier run, 1 in this one" in result.output
     )  # the broken one is tried
     assert written == {path: path.stat().st_mtime_ns for path in (output / "codes").rglob("*.rgc")}
-    first, second = rows(output, 0), rows(output, 1)
+    first, second = rows_by_name(output, 0), rows_by_name(output, 1)
     for name in first:
         first[name].pop("run_id"), second[name].pop("run_id")
         if first[name]["status"] == "failed":
@@ -80,11 +68,11 @@ def test_rows_are_rebuilt_from_the_files_alone(photo_folder: Path, tmp_path: Pat
     """As after a run that was killed before it wrote its manifest."""
     output = tmp_path / "out"
     rgc("compress", photo_folder, output, *FAST)
-    first = rows(output)
+    first = rows_by_name(output)
     for file in (output / "manifest").rglob("*.parquet"):
         file.unlink()
     rgc("compress", photo_folder, output, *FAST)
-    second = rows(output)
+    second = rows_by_name(output)
     for name in ("a.jpg", "b.png"):
         for column in ("run_id", "finished_at", "encode_seconds"):
             first[name].pop(column), second[name].pop(column)
@@ -101,12 +89,12 @@ def test_changed_sources_settings_and_damaged_outputs_are_encoded_again(
     assert "2 of them were finished" in result.output  # b.png and notes.txt
     result = rgc("compress", photo_folder, output, "--iterations", "2")
     assert "finished in an earlier run" not in result.output
-    assert rows(output)["a.jpg"]["iterations"] == 2
+    assert rows_by_name(output)["a.jpg"]["iterations"] == 2
     damaged = output / "codes" / "a.jpg.rgc"
     damaged.write_bytes(damaged.read_bytes()[:-1])
     result = rgc("compress", photo_folder, output, "--iterations", "2")
     assert "2 of them were finished" in result.output
-    assert rows(output)["a.jpg"]["rgc_bytes"] == damaged.stat().st_size
+    assert rows_by_name(output)["a.jpg"]["rgc_bytes"] == damaged.stat().st_size
 
 
 def test_a_target_out_of_reach_keeps_the_original_and_is_not_tried_again(
@@ -114,7 +102,7 @@ def test_a_target_out_of_reach_keeps_the_original_and_is_not_tried_again(
 ) -> None:
     output = tmp_path / "out"
     rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.9999")
-    row = rows(output)["a.jpg"]
+    row = rows_by_name(output)["a.jpg"]
     assert row["status"] == "kept" and "0.9999 is out of reach" in row["reason"]
     assert not list(output.rglob("*.rgc"))
     result = rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.9999")
@@ -132,11 +120,25 @@ def test_output_below_the_input_is_not_an_input(
         assert "4 photos" in result.output
 
 
+def test_a_photo_is_known_by_its_place_however_it_is_spelled(
+    photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the audit would count it once for each spelling."""
+    monkeypatch.chdir(photo_folder)
+    output = photo_folder.parent / "out"
+    spellings = [(photo_folder, output), ("trip/..", "../out"), (f"{photo_folder}/", f"{output}//")]
+    for spelling in spellings:
+        rgc("compress", *spelling, *FAST)
+    found = [{row["source_uri"]: row["rgc_uri"] for row in run_rows(output, run)} for run in range(3)]
+    assert found[0] == found[1] == found[2]
+    assert json.loads(rgc("audit", output, "--json").output)["totals"]["photos"] == 4
+
+
 def test_names_that_no_table_can_hold_are_failed_rows(photo_folder: Path, tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(photo_folder) + b"/caf\xe9.jpg")).write_bytes(b"x")
     result = rgc("compress", photo_folder, tmp_path / "out", *FAST)
     assert "5 photos: 2 encoded, 1 kept, 2 failed" in result.output
-    assert rows(tmp_path / "out")[r"caf\xe9.jpg"]["reason"] == "its name is not UTF-8"
+    assert rows_by_name(tmp_path / "out")[r"caf\xe9.jpg"]["reason"] == "its name is not UTF-8"
 
 
 def test_an_empty_folder_is_a_wrong_call(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_audit_sums_up_the_manifest(photo_folder: Path, tmp_path: Path) -> None:
     for iterations in ("1", "2"):  # the latest row of each photo counts
         rgc("compress", photo_folder, output, "--iterations", iterations)
     report = json.loads(rgc("audit", output, "--json").output)
-    found = rows(output)
+    found = rows_by_name(output)
     totals = report["totals"]
     assert totals["photos"] == 4 and totals["encoded"] == 2
     assert totals["saved_bytes"] == sum(row["saved_bytes"] for row in found.values())
@@ -265,6 +267,14 @@ def test_single_files_and_info(photo_folder: Path, tmp_path: Path) -> None:
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
         ),
         (["decompress", "IN/missing", "OUT"], "INPUT"),
+        (["decompress", "IN", "IN/a.jpg/out"], "OUTPUT"),
+        (["compress", "s3://bucket/photos", "OUT"], "s3://bucket/photos: neither"),
+        (["compress", "IN", "s3://bucket/out"], "OUTPUT"),
+        (["decompress", "s3://bucket/codes", "OUT"], "INPUT"),
+        (["estimate", "s3://bucket/photos"], "INPUT"),
+        (["info", "s3://bucket/a.rgc"], "RGC"),
+        (["encode", "s3://bucket/a.jpg", "a.rgc"], "PHOTO"),
+        (["compress", "IN", "OUT", "--runner", "dataflow"], "--sdk_container_image"),
         (["decode", "a.rgc", "a.xyz"], "--format"),
     ],
 )
@@ -276,29 +286,20 @@ def test_wrong_calls_name_the_option(photo_folder: Path, arguments: list[str], m
 
 def test_a_killed_run_loses_nothing(photo_folder: Path, tmp_path: Path) -> None:
     """SIGKILL after the first .rgc file: the next run goes on and leaves what a whole run leaves."""
-    for i in range(6):
-        (photo_folder / f"copy{i}.jpg").write_bytes((photo_folder / "a.jpg").read_bytes())
+    more_photos(photo_folder, 6)
     output, undisturbed = tmp_path / "out", tmp_path / "undisturbed"
-    command = [sys.executable, "-m", "pipeline.cli", "compress", str(photo_folder), str(output), *FAST]
-    command += ["--max-batch-pixels", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(output.rglob("*.rgc")) and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    one_by_one = [*FAST, "--max-batch-pixels", "1"]
+    process = start("compress", photo_folder, output, *one_by_one)
+    wait_for("*.rgc", output, process)
+    process.kill()
     process.wait()
     survivors = {path: path.stat().st_mtime_ns for path in output.rglob("*.rgc")}
     assert 1 <= len(survivors) < 8
-    rgc("compress", photo_folder, output, *FAST, "--max-batch-pixels", "1")
+    rgc("compress", photo_folder, output, *one_by_one)
     assert survivors == {path: path.stat().st_mtime_ns for path in survivors}
-    rgc("compress", photo_folder, undisturbed, *FAST, "--max-batch-pixels", "1")
-
-    def codes(folder: Path) -> dict[Path, bytes]:
-        files = [path for path in (folder / "codes").rglob("*") if path.is_file()]
-        return {path.relative_to(folder): path.read_bytes() for path in files}
-
+    rgc("compress", photo_folder, undisturbed, *one_by_one)
     assert codes(output) == codes(undisturbed)
-    assert len(rows(output)) == len(rows(undisturbed)) == 10
+    assert rows(output) == rows(undisturbed) and len(rows(output)) == 10
 
 
 def test_worker_processes_do_the_same(photo_folder: Path, tmp_path: Path) -> None:
@@ -307,7 +308,7 @@ def test_worker_processes_do_the_same(photo_folder: Path, tmp_path: Path) -> Non
     rgc("compress", photo_folder, tmp_path / "two", *FAST, *options)
     columns = ("status", "reason", "rgc_bytes", "rgc_sha256")
     one, two = (
-        {name: [row[column] for column in columns] for name, row in rows(tmp_path / folder).items()}
+        {name: [row[column] for column in columns] for name, row in rows_by_name(tmp_path / folder).items()}
         for folder in ("one", "two")
     )
     assert one == two

@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 
 from pipeline.follow import Follower
-from transforms.progress import Tick, report
+from transforms.progress import INTERRUPTED, OUTPUT_FULL, Tick, ask_to_stop, report
 
 
 def test_counts_what_workers_report_even_in_pieces() -> None:
@@ -26,5 +26,26 @@ def test_counts_what_workers_report_even_in_pieces() -> None:
     assert tally.text().startswith("2/2 photos, ") and tally.text().endswith("60 bytes saved")
 
 
-def test_without_a_path_nothing_is_reported() -> None:
-    report(Tick("a", "found", 1), None)
+def test_a_line_that_a_full_disk_cut_short_costs_no_more_than_the_next() -> None:
+    with Follower(Console(quiet=True), "compress") as follower:
+        with open(follower.path, "a") as file:
+            file.write('{"uri": "a", "status": "enc')
+        for name in ("b", "c"):
+            report(Tick(name, "encoded", 100), follower.path)
+    assert follower.tally.finished == 1
+
+
+def test_a_full_disk_does_not_stop_a_worker() -> None:
+    report(Tick("a", "found", 1), "/dev/full")
+    report(Tick("a", "found", 1), "/nowhere/ticks")
+
+
+def test_the_first_reason_to_stop_counts() -> None:
+    with Follower(Console(quiet=True), "compress") as follower:
+        assert follower.stopped == ""
+        ask_to_stop(follower.stop_path, OUTPUT_FULL)
+        follower.ask_to_stop()
+    assert follower.stopped == OUTPUT_FULL
+    with Follower(Console(quiet=True), "compress") as follower:
+        open(follower.stop_path, "w").close()  # as where the disk has no space for more
+    assert follower.stopped == INTERRUPTED

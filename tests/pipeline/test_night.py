@@ -1,36 +1,31 @@
 """What a night brings: another machine's storage, faults, kills, a full disk; with every way to run."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
-from typer.testing import CliRunner, Result
+from apache_beam.options.pipeline_options import PipelineOptions
+from PIL import Image
+from rich.console import Console
 
-from pipeline.cli import app
-from tests.runs import TWO_PROCESSES, codes, rows, start, worker_pool
+from model.settings import Settings
+from pipeline import night
+from pipeline.compress import CompressJob, new_run
+from pipeline.night import MOST_STARTS, EndedEarlyError, compress_here
+from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait_for, worker_pool
 from tests.storage import Storage, upload_folder
+from transforms import write
+from transforms.progress import OUTPUT_FULL, Tick, ask_to_stop, report
 from transforms.storage import list_folder, write_bytes
 
 ONE_BY_ONE = ["--iterations", "1", "--max-batch-pixels", "1"]
 SOURCE = "gs://archive/photos"
-
-
-def rgc(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def wait_for_codes(output: Path, process: subprocess.Popen[bytes]) -> None:
-    while not list(output.rglob("*.rgc")):
-        assert process.poll() is None
-        time.sleep(0.01)
-
-
-def more_photos(folder: Path, count: int) -> None:
-    for number in range(count):
-        (folder / f"copy{number}.jpg").write_bytes((folder / "a.jpg").read_bytes())
 
 
 def test_storage_and_every_way_to_run(storage: Storage, photo_folder: Path) -> None:
@@ -76,7 +71,7 @@ def test_ctrl_c_keeps_what_is_done(photo_folder: Path, tmp_path: Path) -> None:
     more_photos(photo_folder, 40)
     output = tmp_path / "out"
     process = start("compress", photo_folder, output, "--max-batch-pixels", "1", *TWO_PROCESSES)
-    wait_for_codes(output, process)
+    wait_for("*.rgc", output, process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers too
     said = process.communicate()[0].decode()
     assert process.returncode == 130 and "stopped: " in said
@@ -90,7 +85,7 @@ def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
     more_photos(photo_folder, 40)
     output = tmp_path / "out"
     process = start("compress", photo_folder, output, *ONE_BY_ONE, *TWO_PROCESSES)
-    wait_for_codes(output, process)
+    wait_for("*.rgc", output, process)
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
@@ -99,8 +94,96 @@ def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
     assert "44 photos: 42 encoded" in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
 
 
-def test_a_full_disk_fails_photos_and_leaves_nothing_half_written(photo_folder: Path, tmp_path: Path) -> None:
-    more_photos(photo_folder, 40)
+def test_ctrl_c_stops_decompress_too(astronaut: Image.Image, tmp_path: Path) -> None:
+    photo, codes, images = tmp_path / "a.jpg", tmp_path / "codes", tmp_path / "images"
+    astronaut.resize((800, 600)).save(photo)
+    codes.mkdir()
+    rgc("encode", photo, codes / "0.rgc", "--iterations", "1")
+    for number in range(1, 40):
+        (codes / f"{number}.rgc").write_bytes((codes / "0.rgc").read_bytes())
+    process = start("decompress", codes, images, *TWO_PROCESSES)
+    wait_for("*.png", images, process)
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=30)[0].decode()
+    assert process.returncode == 130 and "stopped: interrupted; " in said
+    assert 1 <= len(list(images.rglob("*.png"))) < 40
+    assert not list(images.rglob("*.partial"))
+
+
+def test_a_job_elsewhere_goes_on_and_ctrl_c_says_so(photo_folder: Path, tmp_path: Path) -> None:
+    more_photos(photo_folder, 10)
+    output = tmp_path / "out"
+    with worker_pool() as external:
+        process = start("compress", photo_folder, output, *ONE_BY_ONE, *external)
+        wait_for("*.rgc", output, process)
+        os.killpg(process.pid, signal.SIGINT)
+        complaints = process.communicate(timeout=10)[1].decode()
+        assert process.returncode == 130 and "the job goes on" in complaints
+        while not list(output.rglob("*.parquet")):
+            time.sleep(0.1)
+    assert len(rows(output)) == 14
+
+
+def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Path) -> None:
+    """As the system does for memory. The other one does not finish its share alone before the run goes on."""
+    more_photos(photo_folder, 80)
+    output = tmp_path / "out"
+    process = start("compress", photo_folder, output, *ONE_BY_ONE, *TWO_PROCESSES)
+    wait_for("*.rgc", output, process)
+    workers = [
+        child
+        for child in psutil.Process(process.pid).children(recursive=True)
+        if child.cmdline()[1:] == ["-m", "apache_beam.runners.worker.sdk_worker_main"]
+    ]
+    assert len(workers) == 2
+    workers[0].kill()
+    said, complaints = (text.decode() for text in process.communicate(timeout=90))
+    assert "a worker process was killed" in complaints and complaints.count("starting it again") == 1
+    assert "84 photos: 82 encoded, 1 kept, 1 failed" in said
+    (resumed,) = re.findall(r"(\d+) of them were finished in an earlier run", said)
+    assert 1 <= int(resumed) < 42
+    assert len(rows(output)) == 84 and len(codes(output)) == 82
+
+
+@pytest.mark.parametrize(
+    ("ends", "starts"),
+    [
+        ([("encoded", "boom"), ("encoded", "boom"), ("encoded", "")], 3),
+        ([("encoded", "boom"), ("failed", "boom")], 2),  # it does not help
+        ([("encoded", "boom")] * 20, MOST_STARTS),
+        ([("stopped", "boom")], 1),  # nobody wants it to go on
+    ],
+)
+def test_a_run_is_started_again_while_that_helps(
+    ends: list[tuple[str, str]], starts: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    jobs: list[CompressJob] = []
+
+    def run(job: CompressJob, options: PipelineOptions) -> None:
+        status, error = ends[len(jobs)]
+        jobs.append(job)
+        report(Tick("a.jpg", status, 1), job.progress_path)
+        if status == "stopped":
+            ask_to_stop(job.stop_path, OUTPUT_FULL)
+        if error:
+            raise RuntimeError(f"a worker's traceback\n{error}")
+
+    monkeypatch.setattr(night, "run_compress", run)
+    settings = Settings.default()
+    job = CompressJob("in", str(tmp_path), settings, new_run(settings))
+    if starts == 3:
+        assert compress_here(job, PipelineOptions([]), Console(quiet=True)).run == jobs[-1].run
+    else:
+        reason = "OUTPUT is full: boom" if ends[0][0] == "stopped" else "boom"
+        with pytest.raises(EndedEarlyError, match=f"^{reason}$"):
+            compress_here(job, PipelineOptions([]), Console(quiet=True))
+    assert len({job.run.run_id for job in jobs}) == len(jobs) == starts
+
+
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
+    photo_folder: Path, tmp_path: Path
+) -> None:
+    more_photos(photo_folder, 80)
     output = tmp_path / "disk"
     output.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(output)]
@@ -108,13 +191,32 @@ def test_a_full_disk_fails_photos_and_leaves_nothing_half_written(photo_folder: 
         pytest.skip("mounting takes root")
     try:
         result = rgc("compress", photo_folder, output, *ONE_BY_ONE)
-        assert result.exit_code == 1 and "No space left" in result.output and "goes on" in result.output
+        # The manifest has no space either.
+        assert result.exit_code == 1 and "the run ended early: OUTPUT is full: " in result.output
+        assert "No space left" in result.output and "goes on" in result.output
         assert not list(output.rglob("*.partial"))
+        written = len(codes(output))
         subprocess.run(["mount", "-o", "remount,size=4m", str(output)], check=True)
         result = rgc("compress", photo_folder, output, *ONE_BY_ONE)
-        assert "44 photos: 42 encoded, 1 kept, 1 failed" in result.output
+        assert "84 photos: 82 encoded, 1 kept, 1 failed" in result.output
+        assert f"{written} of them were finished" in result.output
     finally:
         subprocess.run(["umount", str(output)], check=True)
+
+
+def test_a_full_disk_for_photos_alone_leaves_a_manifest(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_photos(photo_folder, 40)
+
+    def full(uri: str, *_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), uri)
+
+    monkeypatch.setattr(write, "write_over", full)
+    result = rgc("compress", photo_folder, tmp_path / "out", *ONE_BY_ONE)
+    assert result.exit_code == 1 and "stopped: OUTPUT is full; " in result.output
+    assert 1 <= result.output.count("No space left on device") < 10
+    assert len(rows(tmp_path / "out")) < 10
 
 
 def test_an_output_that_cannot_be_written_is_a_wrong_call(

@@ -1,9 +1,9 @@
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import pytest
 
-from transforms.balance import deal, size_class
+from transforms.balance import deal, size_class, with_group
 from transforms.elements import Photo
 
 
@@ -11,24 +11,46 @@ def photo(number: int, size: int) -> Photo:
     return Photo(f"{number}.jpg", f"{number}.jpg", size, "")
 
 
+def hands_of(sizes: list[int], workers: int) -> tuple[list[list[Photo]], int]:
+    """What is dealt, and how many photos the largest group has."""
+    photos = [photo(number, size) for number, size in enumerate(sizes)]
+    counts = Counter(map(size_class, photos))
+    groups: dict[tuple[int, int], list[Photo]] = defaultdict(list)
+    for each in photos:
+        group, _ = with_group(each, counts)
+        groups[group].append(each)
+    hands: dict[int, list[Photo]] = defaultdict(list)
+    for group in groups.items():
+        for hand, dealt in deal(group, workers, counts):
+            hands[hand].append(dealt)
+    assert sum(map(len, hands.values())) == len(photos)
+    return list(hands.values()), max(map(len, groups.values()))
+
+
 @pytest.mark.parametrize("workers", [2, 3, 7])
 def test_workers_get_like_bytes_whatever_the_mixture(workers: int) -> None:
     """A folder of panoramas among thumbnails: by count alone, one worker could get most of them."""
     dice = random.Random(0)
     sizes = [50_000_000] * 21 + [dice.randrange(2_000, 20_000) for _ in range(400)] + [3_000_000] * 70
-    groups: dict[int, list[Photo]] = defaultdict(list)
-    for number, size in enumerate(sizes):
-        groups[size_class(photo(number, size))].append(photo(number, size))
-    hands: dict[int, list[Photo]] = defaultdict(list)
-    for group in groups.items():
-        for worker, dealt in deal(group, workers):
-            hands[worker].append(dealt)
-    loads = [sum(photo.size for photo in hand) for hand in hands.values()]
-    assert len(loads) == workers and sum(map(len, hands.values())) == len(sizes)
+    hands, _ = hands_of(sizes, workers)
+    loads = [sum(photo.size for photo in hand) for hand in hands]
+    assert len(loads) == workers
     assert max(loads) - min(loads) < 1.1 * max(sizes)  # no better is to be had with whole photos
     assert max(loads) / min(loads) < 1.4
 
 
+def test_of_very_many_photos_a_worker_holds_a_part_at_a_time() -> None:
+    """Whichever hands a worker gets: as many as any other, and in each about as many bytes."""
+    dice = random.Random(0)
+    sizes = [50_000_000] * 21 + [dice.randrange(15_000, 17_000) for _ in range(20_000)]
+    hands, largest_group = hands_of(sizes, workers=3)
+    assert len(hands) == 21 and max(map(len, hands)) < 1_200 and largest_group < 1_200
+    assert Counter(photo.size > 17_000 for hand in hands for photo in hand)[True] == 21
+    assert {sum(photo.size > 17_000 for photo in hand) for hand in hands} == {1}
+
+
 def test_a_size_class_holds_sizes_within_half_a_doubling() -> None:
-    classes = [size_class(photo(0, size)) for size in (0, 1, 1000, 1300, 2000)]
-    assert classes == sorted(classes) and len(set(classes)) > 3
+    for size in (1_000, 30_000, 4_500_000):
+        assert size_class(photo(0, size)) <= size_class(photo(0, int(size * 1.4)))
+        assert size_class(photo(0, size)) < size_class(photo(0, int(size * 1.42)))
+    assert size_class(photo(0, 0)) == 0

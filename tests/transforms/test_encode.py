@@ -67,10 +67,32 @@ def test_one_photo_that_cannot_be_encoded_does_not_take_the_batch_along(
     assert (row.status, row.reason) == ("failed", "encoding failed: ArithmeticError: black")
 
 
+def test_a_broken_gpu_fails_the_bundle_and_not_every_photo(
+    handler: EncodeHandler,
+    tiny_codec: Codec,
+    astronaut_pixels: NDArray,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def breaks(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(encode, "encode_photos", breaks)
+    batch = [loaded(name, astronaut_pixels[:32, :32]) for name in ("a.jpg", "b.jpg")]
+    results = list(handler.run_inference(batch, tiny_codec))
+    assert [result.error for result in results if "illegal memory access" in result.error] == [
+        result.error for result in results
+    ]  # the device goes on working: it was the photos
+    tiny_codec.device = torch.device("meta")  # gives no results, as a GPU after such an error
+    with pytest.raises(RuntimeError, match="meta"):
+        list(handler.run_inference(batch, tiny_codec))
+
+
 @pytest.mark.parametrize(
     "error",
     [
         MemoryError(),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     ],

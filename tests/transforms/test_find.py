@@ -1,10 +1,13 @@
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from transforms.find import find_files
-from transforms.storage import join, read_bytes, write_bytes
+from tests.storage import Storage, upload_folder
+from transforms import find
+from transforms.find import base_of, find_files
+from transforms.storage import Status, join, read_bytes, write_bytes
 
 
 def names(source: str, suffix: str = "") -> list[str]:
@@ -33,6 +36,41 @@ def test_names_with_glob_characters(tmp_path: Path) -> None:
     (folder / "a[1]?.jpg").write_bytes(b"x")
     assert names(str(folder)) == ["a[1]?.jpg"]
     assert names(str(folder / "a[1]?.jpg")) == ["a[1]?.jpg"]
+
+
+def test_what_is_there_by_name_comes_before_what_matches_it(storage: Storage) -> None:
+    write_bytes("gs://archive/best [2019]/a.jpg", b"x")
+    write_bytes("gs://archive/best 2/b.jpg", b"x")
+    assert names("gs://archive/best [2019]") == names("gs://archive/best [2019]/a.jpg") == ["a.jpg"]
+    assert names("gs://archive/best [29]/*") == ["best 2/b.jpg"]
+
+
+def test_objects_whose_names_are_no_paths_are_unreadable(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files, `a//b.jpg` and `a/b.jpg` would be one, and `../x.jpg` would lie outside OUTPUT."""
+    objects = ("a/b.jpg", "a//b.jpg", "../x.jpg", "a/./c.jpg", "/d.jpg", "a..b/..c.jpg")
+    now = datetime.now(UTC)
+    monkeypatch.setattr(  # the emulator cannot hold these
+        find, "list_folder", lambda uri: iter(Status(f"{uri}/{name}", 1, now, "1-1-x") for name in objects)
+    )
+    found = {photo.relative: photo for photo in find_files("gs://archive/photos")}
+    assert found.keys() == set(objects)
+    readable = {name for name, photo in found.items() if not photo.unreadable}
+    assert readable == {"a/b.jpg", "a..b/..c.jpg"}
+    assert found["a//b.jpg"].unreadable == "a//b.jpg: an empty part, . or .. in a name makes it no path"
+    assert found["/d.jpg"].size == 1
+
+
+@pytest.mark.parametrize("source", ["", "/", "/a.jpg", "/*.jpg", "/trip/b*"])
+def test_a_uri_is_the_base_and_the_relative_name(
+    storage: Storage, photo_folder: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_folder(photo_folder, "gs://archive/photos")
+    monkeypatch.chdir(photo_folder.parent)
+    for whole in (f"{photo_folder}{source}", f"photos{source}", f"gs://archive/photos{source}"):
+        found = list(find_files(whole))
+        assert found and {photo.uri for photo in found} == {base_of(whole) + p.relative for p in found}
 
 
 def test_fingerprints_change_with_the_file(tmp_path: Path) -> None:

@@ -1,6 +1,20 @@
-import pytest
+import errno
+from pathlib import Path
 
-from transforms.restore import image_name
+import numpy as np
+import pytest
+import torch
+
+from model.codec import Codec
+from model.container import RgcFile, read_rgc
+from model.files import encode_photo
+from model.photo import DecodedPhoto
+from model.settings import Settings
+from tests.storage import Storage
+from transforms import restore
+from transforms.elements import Photo
+from transforms.restore import DecodeHandler, LoadedRgc, Restored, image_name, load_rgc, write_image
+from transforms.storage import write_bytes
 
 
 @pytest.mark.parametrize(
@@ -16,3 +30,55 @@ from transforms.restore import image_name
 )
 def test_image_names(relative: str, image_format: str, expected: str) -> None:
     assert image_name(relative, image_format) == expected
+
+
+@pytest.fixture
+def file(tiny_codec: Codec) -> RgcFile:
+    photo = DecodedPhoto(np.zeros((16, 16, 3), np.uint8), False, "PNG")
+    return read_rgc(encode_photo(tiny_codec, photo, Settings(iterations=1)).to_bytes())
+
+
+def test_a_broken_gpu_fails_the_bundle(
+    tiny_codec: Codec, file: RgcFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(tiny_codec, "decode", breaks)
+    batch, handler = [LoadedRgc(Photo("a.rgc", "a.rgc", 1, ""), file)], DecodeHandler("cpu", None)
+    (restored,) = handler.run_inference(batch, tiny_codec)
+    assert "unspecified launch failure" in restored.error
+    tiny_codec.device = torch.device("meta")
+    with pytest.raises(RuntimeError, match="meta"):
+        list(handler.run_inference(batch, tiny_codec))
+
+
+def test_a_name_that_is_no_path_is_not_written(tmp_path: Path) -> None:
+    """`find_files` says so of an object that is called ../x.rgc."""
+    loaded = load_rgc(Photo("gs://archive/codes/../x.rgc", "../x.rgc", 1, "1-1-x", "no path"), None)
+    assert loaded.file is None and loaded.error == "gs://archive/codes/../x.rgc: no path"
+    restored = Restored(loaded.photo, None, None, loaded.error)
+    assert write_image(restored, str(tmp_path / "a" / "b"), "png").uri is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_asks_the_run_to_stop(
+    file: RgcFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(uri: str, *_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", uri)
+
+    monkeypatch.setattr(restore, "write_over", full)
+    restored = Restored(Photo("a.rgc", "a.rgc", 1, ""), file, np.zeros((16, 16, 3), np.uint8))
+    assert "No space left" in write_image(restored, str(tmp_path), "png", str(tmp_path / "stop")).error
+    assert (tmp_path / "stop").read_text() == "OUTPUT is full\n"
+
+
+def test_another_file_is_not_overwritten(storage: Storage, file: RgcFile, tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    for output in (str(tmp_path), "gs://archive/images"):
+        restored = Restored(Photo("a.rgc", "a.rgc", 1, ""), file, pixels)
+        assert write_image(restored, output, "png").uri == f"{output}/a.png"
+        assert write_image(restored, output, "png").uri == f"{output}/a.png"  # the very image
+        write_bytes(f"{output}/a.png", b"yours")
+        assert "is not overwritten" in write_image(restored, output, "png").error

@@ -1,0 +1,36 @@
+import os
+
+import pytest
+import torch
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.runner import is_local, local_workers, torch_threads
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
+def test_local_runners_are_known_however_they_are_spelled(runner: str) -> None:
+    assert is_local(PipelineOptions([f"--runner={runner}"])) and is_local(PipelineOptions([]))
+
+
+@pytest.mark.parametrize("runner", ["PortableRunner", "dataflow", "SparkRunner"])
+def test_others_are_not_taken_for_local_ones(runner: str) -> None:
+    options = PipelineOptions([f"--runner={runner}"])
+    assert not is_local(options) and local_workers(options) is None and torch_threads(options) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "workers", "threads"),
+    [
+        ([], 1, None),
+        (["--direct_running_mode=multi_processing", "--direct_num_workers=3"], 3, 2),
+        (["--direct_running_mode=multi_processing", "--direct_num_workers=0"], 7, 1),  # as many as CPUs
+    ],
+)
+def test_worker_processes_share_the_cores(
+    flags: list[str], workers: int, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch takes one thread for each core, of which there may be fewer than CPUs."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    options = PipelineOptions(flags)
+    assert (local_workers(options), torch_threads(options)) == (workers, threads)

@@ -1,0 +1,45 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.testing.util import assert_that, equal_to
+
+from pipeline.runner import local_runner
+from transforms.ahead import MapAhead
+
+
+def odd_and_even(number: int) -> Any:
+    return TaggedOutput("odd", number) if number % 2 else number
+
+
+def check(stop_path: str | None, even: list[int], odd: list[int]) -> None:
+    """Through Beam: the ends of bundles count too."""
+    with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
+        numbers = pipeline | beam.Create(range(10))
+        split = numbers | beam.ParDo(MapAhead(odd_and_even, 3, stop_path)).with_outputs("odd", main="even")
+        assert_that(split["even"], equal_to(even), label="even")
+        assert_that(split["odd"], equal_to(odd), label="odd")
+
+
+def test_every_element_comes_out_once_under_its_tag() -> None:
+    check(None, [0, 2, 4, 6, 8], [1, 3, 5, 7, 9])
+
+
+def test_asked_to_stop_elements_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    check(str(tmp_path / "stop"), [], [])
+
+
+def test_the_next_ones_are_begun_while_results_are_used() -> None:
+    begun = [threading.Event() for _ in range(4)]
+    ahead = MapAhead(lambda number: begun[number].set(), 2)
+    ahead.setup()
+    ahead.start_bundle()
+    for number in range(3):
+        list(ahead.process(number))
+    # The first one is out and would be encoded now; the two after it are under way by themselves.
+    assert begun[1].wait(5) and begun[2].wait(5) and not begun[3].is_set()
+    ahead.teardown()
