@@ -50,6 +50,7 @@ def decode(data: bytes, iterations: int | None = None, device: str = "auto") -> 
 
     Raises:
         RgcError: not a .rgc file, damaged, or of another model.
+        ValueError: `iterations` is less than 1.
     """
     file = read_rgc(data)
     if iterations is not None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from model.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.entropy import decode_iteration, encode_iteration
 from model.ms_ssim import ms_ssim
-from model.network import CODE_STRIDE, DECODER_REACH, ENCODER_REACH, STRIDE, ResidualGRUCodec, State
+from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, State
 from model.tiling import run_tiled
 from model.weights import DEFAULT_WEIGHTS, load_weights, model_id
 
@@ -95,10 +95,11 @@ class Codec:
     ) -> None:
         self.model_id = model_id
         self.device = device
-        self.dtype = dtype or _native_dtype(device)
+        self.dtype = dtype or native_dtype(device)
         self.model = model.to(device)
-        self.model.encoder.to(self.dtype)
-        self.model.decoder.to(self.dtype)
+        for stage in (model.coarse, model.fine):
+            stage.encoder.to(self.dtype)
+            stage.decoder.to(self.dtype)
 
     @classmethod
     def load(
@@ -137,9 +138,11 @@ class Codec:
         active = list(jobs)
         images = torch.cat([_to_padded_tensor(pixels) for pixels in photos]).to(self.device)
         reconstructions = self.model.first_reconstruction(images)
-        encoder_state, decoder_state = self.model.encoder_state(), self.model.decoder_state()
         codes = self._no_codes(images)
         for i in range(self.iterations):
+            stage = self.model.stage(i)
+            if i == stage.first:
+                encoder_state, decoder_state = stage.encoder_state(), stage.decoder_state()
             bits, encoder_state = self._encode_iteration(images, reconstructions, encoder_state, i, tile)
             codes = torch.cat([codes, bits], dim=1)
             streams = encode_iteration(self.model.context, codes, i)
@@ -181,9 +184,11 @@ class Codec:
         self._check(file)
         shape = (1, 3, *padded_size(file.height, file.width))
         reconstruction = self.model.first_reconstruction(torch.empty(shape, device=self.device))
-        state = self.model.decoder_state()
         codes = self._no_codes(reconstruction)
         for i, stream in enumerate(file.codes):
+            stage = self.model.stage(i)
+            if i == stage.first:
+                state = stage.decoder_state()
             try:
                 bits = decode_iteration(self.model.context, codes, i, stream)
             except ValueError as error:
@@ -209,24 +214,27 @@ class Codec:
     def _encode_iteration(
         self, images: Tensor, reconstructions: Tensor, state: State, iteration: int, tile: int
     ) -> tuple[Tensor, State]:
+        stage = self.model.stage(iteration)
+
         def network(images: Tensor, reconstructions: Tensor, *hidden: Tensor | None) -> list[Tensor]:
-            logits, new = self.model.encode_iteration(images, reconstructions, State(hidden), iteration)
+            logits, new = stage.encode(images, reconstructions, State(hidden), iteration)
             return [(logits >= 0).to(torch.int8) * 2 - 1, *_all(new)]
 
-        bits, *hidden = run_tiled(network, [images, reconstructions, *state.hidden], tile, ENCODER_REACH)
+        inputs = [images, reconstructions, *state.hidden]
+        bits, *hidden = run_tiled(network, inputs, tile, stage.encoder.REACH)
         return bits, State(tuple(hidden))
 
     def _decode_iteration(
         self, bits: Tensor, reconstructions: Tensor, state: State, iteration: int, tile: int
     ) -> tuple[Tensor, State]:
+        stage = self.model.stage(iteration)
+
         def network(reconstructions: Tensor, bits: Tensor, *hidden: Tensor | None) -> list[Tensor]:
-            codes = bits.to(self.dtype)
-            new, new_state = self.model.decode_iteration(codes, reconstructions, State(hidden), iteration)
+            new, new_state = stage.decode(bits, reconstructions, State(hidden), iteration)
             return [new, *_all(new_state)]
 
-        reconstructions, *hidden = run_tiled(
-            network, [reconstructions, bits, *state.hidden], tile, DECODER_REACH
-        )
+        inputs = [reconstructions, bits, *state.hidden]
+        reconstructions, *hidden = run_tiled(network, inputs, tile, stage.decoder.REACH)
         return reconstructions, State(tuple(hidden))
 
 
@@ -235,12 +243,15 @@ def padded_size(height: int, width: int) -> tuple[int, int]:
     return -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE
 
 
-def _native_dtype(device: torch.device) -> torch.dtype:
+def native_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes in it faster than in float32, else float32."""
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         capabilities = torch.cpu.get_capabilities()
-        native = capabilities.get("avx512_bf16", False) or capabilities.get("amx_bf16", False)
+        # Intel's AVX-512 has the instructions, but they take twice as long as float32's; its AMX does not.
+        fast_avx512 = capabilities.get("avx512_bf16", False) and "Intel" not in capabilities["cpu_name"]
+        native = fast_avx512 or capabilities.get("amx_bf16", False)
     return torch.bfloat16 if native else torch.float32
 
 

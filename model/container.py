@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 SIGNATURE = b"\x89RGC\r\n\x1a\n"
-VERSION = 1
+VERSION = 2
 MAX_PIXELS = 1 << 27  # 134 megapixels; a header that claims more is refused before anything is allocated
 MAX_ITERATIONS = 64
 HEAD_BYTES = 512  # a file's first so many bytes hold its whole HEAD chunk, see `prefix_length`
@@ -21,6 +21,7 @@ _ITERATION = struct.Struct(">HI")  # in the header: quality, length of the strea
 ITERATION_OVERHEAD = _CHUNK.size + _CRC.size + _ITERATION.size
 _QUALITY_UNIT = 65535
 _METADATA_CHUNKS = {"exif": b"EXIF", "icc_profile": b"ICCP", "xmp": b"XMPM", "alpha": b"ALPH"}
+_ORDER = [b"HEAD", b"SRCE", *_METADATA_CHUNKS.values(), b"ITER"]
 
 
 def stored_quality(ms_ssim: float) -> float:
@@ -64,7 +65,9 @@ class RgcFile:
     source: dict[str, Any] = field(default_factory=dict)
 
     def first_iterations(self, count: int) -> "RgcFile":
-        """The same image, coarser: only its first `count` iterations."""
+        """The same image, coarser: only its first `count` iterations, from 1."""
+        if count < 1:
+            raise ValueError(f"iterations is {count}; it is at least 1")
         return replace(self, codes=self.codes[:count])
 
     def to_bytes(self) -> bytes:
@@ -110,9 +113,13 @@ def read_rgc(data: bytes, name: str = "data") -> RgcFile:
     codes: list[bytes] = []
     lengths: list[int] = []
     kinds = {kind: field_name for field_name, kind in _METADATA_CHUNKS.items()}
+    previous = b""
     for kind, length, payload in _chunks(data, name):
-        if bool(fields) == (kind == b"HEAD"):
-            raise RgcError(f"{name}: HEAD must be the first chunk and no other; {kind!r} is out of place")
+        if not previous and kind != b"HEAD":
+            raise RgcError(f"{name}: begins with chunk {kind!r}, not HEAD")
+        if kind in _ORDER:
+            _check_order(kind, previous, name)
+            previous = kind
         if kind == b"ITER":
             _check_length(length, len(codes), lengths, name)
         if payload is None:
@@ -177,6 +184,12 @@ def _chunks(data: bytes, name: str) -> Iterator[tuple[bytes, int, bytes | None]]
         position = end + _CRC.size
 
 
+def _check_order(kind: bytes, previous: bytes, name: str) -> None:
+    """Only ITER may follow itself."""
+    if previous and _ORDER.index(kind) < _ORDER.index(previous) + (previous != b"ITER"):
+        raise RgcError(f"{name}: a {kind!r} chunk after {previous!r}; the order is {_ORDER}")
+
+
 def _check_length(length: int, index: int, lengths: list[int], name: str) -> None:
     """The header holds the lengths, too: a damaged one must not pass for a file that was cut off."""
     if index >= len(lengths):
@@ -190,7 +203,10 @@ def _check_length(length: int, index: int, lengths: list[int], name: str) -> Non
 def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]:
     """Fields of `RgcFile`, and the length of each iteration's stream."""
     if payload[:1] != bytes([VERSION]):
-        raise RgcError(f"{name}: version {payload[:1].hex() or 'none'}, this rgc reads version {VERSION}")
+        raise RgcError(
+            f"{name}: version {payload[:1].hex() or 'none'}, this rgc reads version {VERSION}: "
+            "decode it with the rgc that wrote it"
+        )
     if len(payload) < _HEADER.size:
         raise RgcError(f"{name}: a header of {len(payload)} bytes, at least {_HEADER.size} are needed")
     _, colour, width, height, iterations, model = _HEADER.unpack_from(payload)

@@ -8,6 +8,8 @@ compression with latent-variable models" (Ballé, Johnston and Minnen, ICLR 2019
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import cast
 
@@ -24,55 +26,121 @@ ACTIVATION_LIMIT = 255 / ACTIVATION_UNIT
 LOGIT_UNIT = 16
 LOGIT_LIMIT = 10
 PROBABILITY_UNIT = 1 << 20
+EXACT_BELOW = 1 << 24  # integers that float32 holds
+_EVERY_POSITION = (0, 0, 1)  # top, left, stride
+_QUARTERS_OF_GRID = ((0, 0, 2), (1, 1, 2), (0, 1, 2), (1, 0, 2))
+
+
+@dataclass(frozen=True)
+class Step:
+    """Bits that are coded together: some channels of one iteration, at every `stride`th position.
+
+    Attributes:
+        start, stop: the channels, counted over all iterations.
+        seen: channels that the prediction looks at.
+        top, left, stride: the first position and the distance to the next, in code positions.
+    """
+
+    start: int
+    stop: int
+    seen: int
+    top: int
+    left: int
+    stride: int
+
+    def bits(self, codes: Tensor) -> Tensor:
+        """Its bits among all codes (N, C, h, w): a view (N, stop - start, h / stride, w / stride)."""
+        return codes[:, self.start : self.stop, self.top :: self.stride, self.left :: self.stride]
 
 
 class ContextModel(nn.Module):
-    """Predicts each iteration's bits in `groups` steps, every position of a step at once.
+    """Predicts each iteration's bits in a few steps, all positions of a step at once.
 
-        B[1] .. B[i-1] and groups 1 .. g-1 of B[i], 3x3 around ── 3x3 conv ── clamp ── 1x1 ── logits
+        all bits of earlier steps, 3x3 around ── 3x3 conv ── clamp ── 1x1 ── logits
 
-    Each iteration and group has weights of its own. Training and coding run the same code; only
-    the straight-through gradients of the roundings are extra. The logit of a bit is ln p(+1)/p(-1).
+    Each step has weights of its own. An iteration's channels are cut into groups, a step each. The
+    first iteration, before which nothing is known, is coded in four passes over a grid of 2x2
+    positions, with those groups in each, so that a bit is predicted from its neighbours too:
+
+        0 2 0 2
+        3 1 3 1
+        0 2 0 2
+
+    Training and coding run the same code; only the straight-through gradients of the roundings are
+    extra. The logit of a bit is ln p(+1)/p(-1).
+
+    Args:
+        bits: of each iteration, for each code position.
+        groups: that each iteration's bits are cut into.
+        hidden: width of each step's network.
+
+    Raises:
+        ValueError: bits that do not divide into the groups, or sums that float32 could not hold exactly.
     """
 
-    def __init__(self, iterations: int, bits: int, groups: int, hidden: int) -> None:
+    def __init__(self, bits: Sequence[int], groups: int, hidden: int) -> None:
         super().__init__()
-        if bits % groups:
-            raise ValueError(f"{bits} bits do not divide into {groups} groups")
-        self.bits = bits
-        self.groups = groups
-        self.group_bits = bits // groups
+        if any(count % groups for count in bits):
+            raise ValueError(f"bits {tuple(bits)} do not all divide into {groups} groups")
+        largest = max(
+            (9 * sum(bits) + 1) * WEIGHT_LIMIT * WEIGHT_UNIT,
+            (hidden * ACTIVATION_LIMIT + 1) * WEIGHT_LIMIT * WEIGHT_UNIT * ACTIVATION_UNIT,
+        )
+        if largest >= EXACT_BELOW:
+            raise ValueError(f"bits {tuple(bits)}, hidden {hidden}: sums up to {largest:.0f} are not exact")
+        self.bits = tuple(bits)
+        self.steps = [_steps(self.bits, iteration, groups) for iteration in range(len(bits))]
         self.neighbours = nn.ModuleList()
         self.logits = nn.ModuleList()
-        for iteration in range(iterations):
-            for group in range(groups):
-                known = iteration * bits + group * self.group_bits
-                self.neighbours.append(nn.Conv2d(max(known, 1), hidden, 3, padding=1))
-                self.logits.append(nn.Conv2d(hidden, self.group_bits, 1))
+        for steps in self.steps:
+            self.neighbours.append(nn.ModuleList(nn.Conv2d(max(s.seen, 1), hidden, 3) for s in steps))
+            self.logits.append(nn.ModuleList(nn.Conv2d(hidden, s.stop - s.start, 1) for s in steps))
 
-    def group_logits(self, known: Tensor, iteration: int, group: int) -> Tensor:
-        """Logits (N, bits / groups, h, w) of one group, multiples of 1/16 between -10 and 10.
+    def step_logits(self, codes: Tensor, iteration: int, number: int) -> Tensor:
+        """Logits of a step's bits, in the shape of `Step.bits`: multiples of 1/16 between -10 and 10.
 
         Args:
-            known: (N, C, h, w), -1 or +1: all bits of earlier iterations, then the earlier groups.
+            codes: (N, C, h, w), -1 or +1: bits of earlier iterations, then of this one; those that
+                later steps code have no influence. h and w are even.
         """
-        step = iteration * self.groups + group
-        first, second = cast(nn.Conv2d, self.neighbours[step]), cast(nn.Conv2d, self.logits[step])
-        if not known.shape[1]:  # nothing is known before the very first group
-            known = known.new_zeros(known.shape[0], 1, *known.shape[2:])
-        x = F.conv2d(known, _quantize(first.weight), _quantize_bias(first), padding=1)
+        step = self.steps[iteration][number]
+        first = cast(nn.Conv2d, cast(nn.ModuleList, self.neighbours[iteration])[number])
+        second = cast(nn.Conv2d, cast(nn.ModuleList, self.logits[iteration])[number])
+        known = F.pad(self._known(codes, iteration, number), (1, 1, 1, 1))[:, :, step.top :, step.left :]
+        x = _convolution(known, _quantize(first.weight), _quantize_bias(first), step.stride)
         x = _round(x, ACTIVATION_UNIT).clamp(0, ACTIVATION_LIMIT)
-        x = F.conv2d(x, _quantize(second.weight), _quantize_bias(second))
+        x = _convolution(x, _quantize(second.weight), _quantize_bias(second), 1)
         return _round(x, LOGIT_UNIT).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
 
-    def iteration_logits(self, codes: list[Tensor], iteration: int) -> Tensor:
-        """Logits (N, bits, h, w) of B[iteration], with codes B[0..iteration] all at hand."""
-        known = torch.cat(codes[: iteration + 1], dim=1).float()
-        groups = [
-            self.group_logits(known[:, : iteration * self.bits + group * self.group_bits], iteration, group)
-            for group in range(self.groups)
-        ]
-        return torch.cat(groups, dim=1)
+    def cross_entropy(self, codes: Tensor, iteration: int) -> Tensor:
+        """Bits that B[iteration] of each image costs, (N,).
+
+        Args:
+            codes: (N, C, h, w) -1 or +1: all bits of the iterations up to and with this one.
+        """
+        costs = []
+        for number, step in enumerate(self.steps[iteration]):
+            logits = self.step_logits(codes, iteration, number)
+            costs.append(cross_entropy(step.bits(codes), logits).sum(dim=(1, 2, 3)))
+        return torch.stack(costs).sum(dim=0)
+
+    def parameters_of(self, first: int, stop: int) -> list[nn.Parameter]:
+        """What predicts the bits of the iterations first .. stop - 1."""
+        modules = [*self.neighbours[first:stop], *self.logits[first:stop]]
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    def _known(self, codes: Tensor, iteration: int, number: int) -> Tensor:
+        """The bits that a step's prediction may see (N, seen, h, w), 0 where one is not known yet."""
+        step = self.steps[iteration][number]
+        if not step.seen:  # before the very first bit
+            return codes.new_zeros(codes.shape[0], 1, *codes.shape[2:])
+        known = codes[:, : step.seen]
+        if step.stride == 1:
+            return known
+        mask = torch.zeros_like(known[:1])
+        for earlier in self.steps[iteration][:number]:
+            earlier.bits(mask).fill_(1)
+        return known * mask
 
 
 def cross_entropy(bits: Tensor, logits: Tensor) -> Tensor:
@@ -85,6 +153,34 @@ def probability_table() -> NDArray[np.float64]:
     logits = range(-LOGIT_LIMIT * LOGIT_UNIT, LOGIT_LIMIT * LOGIT_UNIT + 1)
     exact = [1 / (1 + (-Decimal(logit) / LOGIT_UNIT).exp()) for logit in logits]
     return np.array([int(p * PROBABILITY_UNIT) / PROBABILITY_UNIT for p in exact])
+
+
+def _steps(bits: tuple[int, ...], iteration: int, groups: int) -> list[Step]:
+    before, after = sum(bits[:iteration]), sum(bits[: iteration + 1])
+    group = bits[iteration] // groups
+    starts = range(before, after, group)
+    if iteration:
+        return [Step(start, start + group, start, *_EVERY_POSITION) for start in starts]
+    return [
+        Step(start, start + group, after if (place, start) != (_QUARTERS_OF_GRID[0], 0) else 0, *place)
+        for place in _QUARTERS_OF_GRID
+        for start in starts
+    ]
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """A convolution without padding as plain sums of products.
+
+    cuDNN's and NNPACK's Winograd kernels multiply by fractions, which is not exact. oneDNN, which
+    torch takes on CPUs where it has it, adds products only; elsewhere a matrix product does.
+    """
+    onednn = torch.backends.mkldnn
+    if x.device.type == "cpu" and onednn.enabled and onednn.is_available():  # type: ignore[no-untyped-call]
+        return F.conv2d(x, weight, bias, stride)
+    side = weight.shape[-1]
+    columns = weight.flatten(1) @ F.unfold(x, side, stride=stride) + bias[:, None]
+    height, width = ((length - side) // stride + 1 for length in x.shape[2:])
+    return columns.view(x.shape[0], -1, height, width)
 
 
 def _round(x: Tensor, unit: int) -> Tensor:

@@ -5,10 +5,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from model.context import LOGIT_LIMIT, LOGIT_UNIT, ContextModel, probability_table
 
-_POSITIONS_AT_ONCE = 1 << 17  # code positions whose context is computed together; bounds memory
+_POSITIONS_AT_ONCE = 1 << 15  # code positions whose context is computed together; bounds memory
+_MARGIN = 2  # rows that a band sees beyond those that count: one would do, two keep even rows even
 _PROBABILITIES = probability_table().astype(np.float32)  # 20-bit fractions, exact in float32
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 
@@ -21,19 +23,19 @@ def encode_iteration(context: ContextModel, codes: Tensor, iteration: int) -> li
         iteration: counted from 0.
 
     Returns:
-        One stream a photo: its bits group by group, in each group by channel, row and column.
+        One stream a photo: its bits step by step, in each step by channel, row and column.
     """
-    first = iteration * context.bits
-    probabilities = []
-    for group in range(context.groups):
-        known = codes[:, : first + group * context.group_bits]
-        probabilities.append(_probabilities(context, known, iteration, group))
-    symbols = (codes[:, first : first + context.bits] > 0).to(torch.int32).cpu().numpy()
+    probabilities, symbols = [], []
+    for number, step in enumerate(context.steps[iteration]):
+        probabilities.append(_probabilities(context, codes, iteration, number))
+        symbols.append((step.bits(codes) > 0).to(torch.int32).cpu().numpy())
     streams = []
     for photo in range(codes.shape[0]):
         encoder = constriction.stream.queue.RangeEncoder()
         encoder.encode(
-            symbols[photo].ravel(), _BERNOULLI, np.concatenate([p[photo].ravel() for p in probabilities])
+            np.concatenate([bits[photo].ravel() for bits in symbols]),
+            _BERNOULLI,
+            np.concatenate([p[photo].ravel() for p in probabilities]),
         )
         streams.append(encoder.get_compressed().astype("<u4").tobytes())
     return streams
@@ -52,31 +54,31 @@ def decode_iteration(context: ContextModel, codes: Tensor, iteration: int, strea
     if len(stream) % 4:
         raise ValueError(f"a stream of {len(stream)} bytes is no whole number of 32-bit words")
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
-    known = codes
-    for group in range(context.groups):
-        probabilities = _probabilities(context, known, iteration, group)
+    known = F.pad(codes, (0, 0, 0, 0, 0, context.bits[iteration]))
+    for number, step in enumerate(context.steps[iteration]):
+        probabilities = _probabilities(context, known, iteration, number)
         try:
             symbols = decoder.decode(_BERNOULLI, probabilities.ravel())
         except (AssertionError, ValueError) as error:
             raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote") from error
-        bits = torch.from_numpy(symbols.reshape(probabilities.shape)).to(codes.device, torch.int8)
-        known = torch.cat([known, bits * 2 - 1], dim=1)
+        bits = torch.from_numpy(symbols.reshape(probabilities.shape))
+        step.bits(known).copy_(bits * 2 - 1)
     if not decoder.maybe_exhausted():
         raise ValueError(f"the stream of {len(stream)} bytes goes on after its last bit")
     return known[:, codes.shape[1] :]
 
 
-def _probabilities(context: ContextModel, known: Tensor, iteration: int, group: int) -> NDArray[np.float32]:
-    """p(+1) of one group's bits (N, bits / groups, h, w), in bands of rows that bound memory."""
-    photos, _, height, width = known.shape
-    rows = max(_POSITIONS_AT_ONCE // (photos * width), 1)
+def _probabilities(context: ContextModel, codes: Tensor, iteration: int, number: int) -> NDArray[np.float32]:
+    """p(+1) of the bits of one step, in the shape of `Step.bits`, in bands of rows that bound memory."""
+    photos, _, height, width = codes.shape
+    step = context.steps[iteration][number]
+    rows = max(_POSITIONS_AT_ONCE // (photos * width) // 2 * 2, 2)
     bands = []
-    # Without cuDNN: its Winograd kernels for 3x3 windows multiply by fractions and are not exact.
-    with torch.backends.cudnn.flags(enabled=False):
-        for top in range(0, height, rows):
-            above = min(top, 1)  # a band sees one row more on each side, where there is one
-            band = known[:, :, top - above : top + rows + 1].float()
-            logits = context.group_logits(band, iteration, group)[:, :, above : above + rows]
-            bands.append(((logits + LOGIT_LIMIT) * LOGIT_UNIT).to(torch.int32).cpu().numpy())
+    for top in range(0, height, rows):
+        above = min(top, _MARGIN)
+        band = codes[:, : step.seen, top - above : top + rows + _MARGIN].float()
+        logits = context.step_logits(band, iteration, number)
+        logits = logits[:, :, above // step.stride : (above + rows) // step.stride]
+        bands.append(((logits + LOGIT_LIMIT) * LOGIT_UNIT).to(torch.int32).cpu().numpy())
     probabilities: NDArray[np.float32] = _PROBABILITIES[np.concatenate(bands, axis=2)]
     return probabilities

@@ -15,7 +15,10 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
-_BLOCK = 32  # outputs that one row of the blur's matrix product makes; sets speed, not the result
+# Both set speed, not the result: outputs that one row of the blur's matrix product makes, and the
+# longest side that is one product.
+_BLOCK = 32
+_LONGEST_WHOLE = 256
 _BAND_VALUES = 1 << 19
 
 
@@ -98,17 +101,21 @@ def _gaussian(taps: int) -> Tensor:
 
 
 def _blur(x: Tensor) -> Tensor:
-    """Gaussian-blurs both axes, valid windows only."""
-    return _blur_rows(_blur_rows(x).transpose(2, 3)).transpose(2, 3)
+    """Gaussian-blurs both axes, valid windows only, as matrix products.
+
+    A depthwise convolution spends its time on memory. A side of a crop is one product with a banded
+    matrix of its whole length; longer sides are cut into blocks, since most of such a band is zero.
+    """
+    if max(x.shape[-2:]) > _LONGEST_WHOLE:
+        return _blur_rows(_blur_rows(x).transpose(2, 3)).transpose(2, 3)
+    rows, columns = (_band(min(WINDOW, n), n - min(WINDOW, n) + 1, x.dtype, x.device) for n in x.shape[-2:])
+    return rows.T @ (x @ columns)
 
 
 def _blur_rows(x: Tensor) -> Tensor:
-    """Blurs along the last axis, as one matrix product.
+    """Blurs along the last axis. Each row, cut into overlapping blocks, gives `_BLOCK` outputs at once:
 
-    A depthwise convolution spends its time on memory. Cut into overlapping blocks, each row times
-    a banded matrix gives `_BLOCK` outputs at once, at the speed of a matrix product:
-
-        x[b*B : b*B + B + taps - 1]  @  band (B + taps - 1, B)  =  y[b*B : b*B + B]
+    x[b*B : b*B + B + taps - 1]  @  band (B + taps - 1, B)  =  y[b*B : b*B + B]
     """
     taps = min(WINDOW, x.shape[-1])
     outputs = x.shape[-1] - taps + 1
@@ -120,7 +127,7 @@ def _blur_rows(x: Tensor) -> Tensor:
     return (rows @ band).view(*x.shape[:-1], -1)[..., :outputs]
 
 
-@lru_cache(16)
+@lru_cache(32)
 @torch.inference_mode(False)  # else the first one made while encoding could not be used in training
 def _band(taps: int, block: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The window in each of `block` columns, one row further down in each."""

@@ -28,7 +28,7 @@ def run_tiled(
                    | halo |  counts  |   sees, so what counts of it is what the whole image would give.
 
     Args:
-        network: takes tensors at any mixture of strides (1, 8, 16) and gives such tensors.
+        network: takes tensors at any mixture of strides (1, 4, 8, 16) and gives such tensors.
         inputs: (N, C, H / stride, W / stride), the first at stride 1; None stays None.
         tile: side of what counts, in pixels; a multiple of 16.
         halo: how far the network sees, in pixels; a multiple of 16.

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import logging
 import tarfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+_LOGGER = logging.getLogger(__name__)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".avif", ".bmp"}
 _PREFETCHED_BATCHES = 4
+_File = tuple[str, Callable[[], bytes]]  # its name, and what reads it
 _MOST_TRIES = 10_000  # to find a photo that is large enough
 
 
@@ -30,34 +33,40 @@ class PhotoSet:
     """
 
     def __init__(self, sources: list[Path], memory: int = 4 << 30) -> None:
-        self._readers: list[Callable[[], bytes]] = []
+        self._files: list[_File] = []
         for source in sources:
-            self._readers += _tar_readers(source) if source.suffix == ".tar" else _folder_readers(source)
-        if not self._readers:
+            self._files += _tar_files(source) if source.suffix == ".tar" else _folder_files(source)
+        if not self._files:
             raise ValueError(f"no photos under {', '.join(map(str, sources))}")
         self._memory = memory
         self._decoded: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
-        return len(self._readers)
+        return len(self._files)
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        """Pixels (H, W, 3) of one photo, upright."""
+        """Pixels (H, W, 3) of one photo, upright; none, and a warning that names it, if it is unreadable."""
         if index in self._decoded:
             return self._decoded[index]
-        with Image.open(io.BytesIO(self._readers[index]())) as photo:
-            pixels = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+        name, read = self._files[index]
+        try:
+            with Image.open(io.BytesIO(read())) as photo:
+                pixels = np.asarray(ImageOps.exif_transpose(photo).convert("RGB"))
+        except Exception as error:  # decoders raise nearly anything on broken files
+            _LOGGER.warning("%s: %s; left out of the training", name, error)
+            pixels = np.empty((0, 0, 3), np.uint8)
         self._memory -= pixels.nbytes
         if self._memory > 0:
             self._decoded[index] = pixels
         return pixels
 
 
-def _folder_readers(folder: Path) -> list[Callable[[], bytes]]:
-    return [path.read_bytes for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES]
+def _folder_files(folder: Path) -> list[_File]:
+    paths = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES)
+    return [(str(path), path.read_bytes) for path in paths]
 
 
-def _tar_readers(path: Path) -> list[Callable[[], bytes]]:
+def _tar_files(path: Path) -> list[_File]:
     with tarfile.open(path) as archive:
         members = [m for m in archive if m.isfile() and Path(m.name).suffix.lower() in _SUFFIXES]
 
@@ -69,7 +78,7 @@ def _tar_readers(path: Path) -> list[Callable[[], bytes]]:
 
         return read
 
-    return [reader(member.offset_data, member.size) for member in members]
+    return [(f"{path}: {m.name}", reader(m.offset_data, m.size)) for m in members]
 
 
 def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:

@@ -6,19 +6,20 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from model.network import CodecConfig, ResidualGRUCodec
 
 DEFAULT_WEIGHTS = Path(__file__).parent / "weights" / "rgc.safetensors"
-DEFAULT_TRAINING = DEFAULT_WEIGHTS.with_suffix(".toml")  # the configuration they were trained with
 
 
 def save_weights(model: ResidualGRUCodec, path: Path, training: str = "") -> None:
-    """Writes the model in half precision. `training` says how it was trained, for the record."""
+    """Writes the model in half precision, all of it or nothing. `training` says how it was trained."""
     tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, path, {"config": json.dumps(asdict(model.config)), "training": training})
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"config": json.dumps(asdict(model.config)), "training": training})
+    partial.replace(path)
 
 
 def read_config(path: Path = DEFAULT_WEIGHTS) -> CodecConfig:
@@ -27,11 +28,17 @@ def read_config(path: Path = DEFAULT_WEIGHTS) -> CodecConfig:
     Raises:
         ValueError: the file is not one that `save_weights` wrote.
     """
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no weights file: {error}") from error
     if "config" not in metadata:
         raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
-    return CodecConfig(**json.loads(metadata["config"]))
+    try:
+        return CodecConfig(**json.loads(metadata["config"]))
+    except TypeError as error:
+        raise ValueError(f"{path} holds another kind of model than this rgc knows: {error}") from error
 
 
 def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:

@@ -4,34 +4,47 @@ import json
 import logging
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
 from model.codec import Codec
 from model.container import RgcError, RgcFile, read_rgc
-from model.files import TargetOutOfReachError, choose_device, encode_photo, to_image
+from model.files import TargetOutOfReachError, encode_photo, to_image
 from model.photo import NotAPhotoError, UnreadablePhotoError
-from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
-from model.weights import DEFAULT_TRAINING
+from model.weights import DEFAULT_WEIGHTS
 from pipeline.audit import AuditReport, audit, print_audit, print_failed, print_totals, read_audit
 from pipeline.compare import compare, print_comparison
-from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, check_settings, new_run, run_compress
+from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, new_run, run_compress
 from pipeline.costs import STORAGE_PRICE, Plan
-from pipeline.dataflow import choose_dataflow_options
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
 from pipeline.follow import Tally, followed
 from pipeline.interrupt import EXIT_STATUS
 from pipeline.manifests import WhereError, open_manifests
 from pipeline.night import Outcome, compress_here, last_line
+from pipeline.options import (
+    DecodeIterations,
+    Device,
+    DeviceOption,
+    EncodeIterations,
+    ImageFormat,
+    MaxBpp,
+    TargetMsSsim,
+    check_run,
+    find_device,
+    format_of,
+    photos_to_verify,
+    place,
+    read_beam_options,
+    read_settings,
+    writing_to_output,
+)
 from pipeline.runner import is_local
 from pipeline.verify import Verification, print_safe_to_delete, print_verification, verify
 from transforms.decode import load_photo
@@ -42,11 +55,9 @@ from transforms.restore import image_bytes
 from transforms.storage import (
     OUTPUT_FOLDERS,
     absolute,
-    is_remote,
     join,
     read_bytes,
     write_bytes,
-    writing_to,
 )
 
 app = typer.Typer(
@@ -60,46 +71,11 @@ _out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 _err = Console(stderr=True, soft_wrap=True)
 
 
-class ImageFormat(StrEnum):
-    PNG = "png"
-    JPEG = "jpeg"
-    WEBP = "webp"
-
-
-class Device(StrEnum):
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-def _in_a_known_store(uri: str) -> str:
-    try:
-        is_remote(uri)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    return uri
-
-
-def _place(name: str, help_text: str | None = None) -> Any:
-    """An argument that is a path or a gs:// URI."""
-    return typer.Argument(metavar=name, help=help_text, callback=_in_a_known_store)
-
-
-TargetMsSsim = Annotated[
-    float | None,
-    typer.Option(help=f"Stop where MS-SSIM reaches this. [default: {DEFAULT_TARGET_MS_SSIM}]"),
-]
-MaxBpp = Annotated[float | None, typer.Option(help="As good as fits into so many bits per pixel.")]
-EncodeIterations = Annotated[int | None, typer.Option(help="So many iterations of the codec.")]
-DecodeIterations = Annotated[int | None, typer.Option(min=1, help="Decode only so many iterations.")]
-DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
-
-
 @app.command(context_settings=_BEAM)
 def compress(
     context: typer.Context,
-    source: Annotated[str, _place("INPUT", "Folder, file, glob or gs:// prefix.")],
-    output: Annotated[str, _place("OUTPUT", "Folder or gs:// prefix.")],
+    source: Annotated[str, place("INPUT", "Folder, file, glob or gs:// prefix.")],
+    output: Annotated[str, place("OUTPUT", "Folder or gs:// prefix.")],
     target_ms_ssim: TargetMsSsim = None,
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
@@ -109,12 +85,12 @@ def compress(
     ] = DEFAULT_BATCH_PIXELS,
 ) -> None:
     """Recompress photos to .rgc files with a Parquet manifest. Beam's own options may follow."""
-    options = _beam_options(context.args)
-    settings = _settings(target_ms_ssim, max_bpp, iterations)
-    _check_run(source, device, options)
+    options = read_beam_options(context.args)
+    settings = read_settings(target_ms_ssim, max_bpp, iterations)
+    check_run(source, device, options)
     source, output = absolute(source), absolute(output)
     job = CompressJob(source, output, settings, new_run(settings), device, max_batch_pixels)
-    with _writing_to(output, OUTPUT_FOLDERS), _waiting_for_a_run():
+    with writing_to_output(output, OUTPUT_FOLDERS), _waiting_for_a_run():
         if is_local(options):
             outcome = compress_here(job, options, _err)
         else:
@@ -126,17 +102,17 @@ def compress(
 @app.command(context_settings=_BEAM)
 def decompress(
     context: typer.Context,
-    source: Annotated[str, _place("INPUT", ".rgc files: folder, file, glob, gs://.")],
-    output: Annotated[str, _place("OUTPUT", "Folder or gs:// prefix.")],
+    source: Annotated[str, place("INPUT", ".rgc files: folder, file, glob, gs://.")],
+    output: Annotated[str, place("OUTPUT", "Folder or gs:// prefix.")],
     image_format: Annotated[ImageFormat, typer.Option("--format", help="Of the images.")] = ImageFormat.PNG,
     iterations: DecodeIterations = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Decode .rgc files to images. Beam's own options may follow."""
-    options = _beam_options(context.args)
-    _check_run(source, device, options)
+    options = read_beam_options(context.args)
+    check_run(source, device, options)
     here = followed(_err, "decompress") if is_local(options) else nullcontext(None)
-    with _writing_to(output, [""]), _waiting_for_a_run(), here as follower:
+    with writing_to_output(output, [""]), _waiting_for_a_run(), here as follower:
         paths = (follower.path, follower.stop_path) if follower is not None else ()
         job = DecompressJob(source, output, image_format, iterations, device, *paths)
         decoded, failed = run_decompress(job, options)
@@ -150,16 +126,16 @@ def decompress(
 
 @app.command()
 def encode(
-    photo: Annotated[str, _place("PHOTO")],
-    rgc: Annotated[str, _place("RGC")],
+    photo: Annotated[str, place("PHOTO")],
+    rgc: Annotated[str, place("RGC")],
     target_ms_ssim: TargetMsSsim = None,
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Encode one photo, without Beam."""
-    settings = _settings(target_ms_ssim, max_bpp, iterations)
-    codec = Codec.load(_device(device))
+    settings = read_settings(target_ms_ssim, max_bpp, iterations)
+    codec = Codec.load(find_device(device))
     try:
         found = list(find_files(photo))
         if len(found) != 1:
@@ -176,8 +152,8 @@ def encode(
 
 @app.command()
 def decode(
-    rgc: Annotated[str, _place("RGC")],
-    photo: Annotated[str, _place("PHOTO")],
+    rgc: Annotated[str, place("RGC")],
+    photo: Annotated[str, place("PHOTO")],
     image_format: Annotated[
         ImageFormat | None, typer.Option("--format", help="[default: by PHOTO's suffix]")
     ] = None,
@@ -185,8 +161,8 @@ def decode(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Decode one .rgc file, without Beam."""
-    image_format = image_format or _format_of(photo)
-    codec = Codec.load(_device(device))
+    image_format = image_format or format_of(photo)
+    codec = Codec.load(find_device(device))
     try:
         file = read_rgc(read_bytes(rgc), rgc)
         image = to_image(codec, file if iterations is None else file.first_iterations(iterations))
@@ -197,7 +173,7 @@ def decode(
 
 @app.command()
 def info(
-    rgc: Annotated[str, _place("RGC")],
+    rgc: Annotated[str, place("RGC")],
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what a .rgc file holds, without decoding it."""
@@ -241,10 +217,10 @@ def audit_command(
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Sum up what manifests say, for people, machines or as a page; and verify it."""
-    count = _photos_to_verify(verified, safe_to_delete)
+    count = photos_to_verify(verified, safe_to_delete)
     if run is not None and (html or verified):
         raise typer.BadParameter("stands alone", param_hint="--compare")
-    device_found = _device(device)
+    device_found = find_device(device)
     if safe_to_delete is not None:
         _write_list(safe_to_delete, [])  # at once: whether it can be written, and none of an earlier call
     verification = None
@@ -274,7 +250,7 @@ def audit_command(
 
 @app.command("estimate")
 def estimate_command(
-    source: Annotated[str, _place("INPUT", "Folder, file, glob or gs:// prefix.")],
+    source: Annotated[str, place("INPUT", "Folder, file, glob or gs:// prefix.")],
     target_ms_ssim: TargetMsSsim = None,
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
@@ -290,10 +266,10 @@ def estimate_command(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Say what compressing would take, cost and save, from a sample. Writes nothing."""
-    settings = _settings(target_ms_ssim, max_bpp, iterations)
+    settings = read_settings(target_ms_ssim, max_bpp, iterations)
     plan = Plan(sample, workers, worker_price, worker_speed, machine_price, storage_price)
     try:
-        found = estimate(source, settings, _device(device), plan, _err)
+        found = estimate(source, settings, find_device(device), plan, _err)
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="INPUT") from error
     except ValueError as error:
@@ -309,10 +285,14 @@ def evaluate_command(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of photos.", exists=True)],
     against: Annotated[str, typer.Option(help="Codecs to compare with.")] = "jpeg,webp,avif",
     published: Annotated[
-        list[Path] | None, typer.Option(exists=True, help="File of a published curve; may be repeated.")
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="File of a published curve; may be repeated."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures here.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write a plot here, as PNG and as SVG.")] = None,
+    weights: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Weights of another model.")
+    ] = DEFAULT_WEIGHTS,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Compare rate and quality with other codecs, on files written and read back."""
@@ -322,6 +302,7 @@ def evaluate_command(
         evaluate,
         plot_evaluation,
         print_evaluation,
+        read_curves,
         read_folder,
     )
 
@@ -329,8 +310,12 @@ def evaluate_command(
     if unknown := set(names) - set(AGAINST):
         known = ", ".join(AGAINST)
         raise typer.BadParameter(f"{', '.join(unknown)}: not one of {known}", param_hint="--against")
+    for option, file in (("--json", json_file), ("--plot", plot)):
+        if file is not None and not file.parent.is_dir():
+            raise typer.BadParameter(f"{file.parent} is no folder", param_hint=option)
     try:
-        evaluation = evaluate(list(read_folder(images)), names, published or [], _device(device))
+        curves = read_curves(published or [])
+        evaluation = evaluate(list(read_folder(images)), names, curves, find_device(device), weights)
     except ValueError as error:
         _fail(str(error))
     print_evaluation(evaluation, _out)
@@ -346,16 +331,20 @@ def train(
         list[Path], typer.Argument(metavar="PHOTOS", help="Folders and .tar files.", exists=True)
     ],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint, the log and the weights.")],
-    config: Annotated[Path, typer.Option(help="TOML file, see model/training.py.")] = DEFAULT_TRAINING,
+    config: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="TOML file, such as those in model/weights.")
+    ],
     evaluate_on: Annotated[Path | None, typer.Option(exists=True, help="Held-out photos.")] = None,
-    start_from: Annotated[Path | None, typer.Option(exists=True, help="Weights to start from.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Weights to start from.")
+    ] = None,
     device: DeviceOption = Device.AUTO,
 ) -> None:
     """Train a model, or go on from the checkpoint in --out."""
     from pipeline.train import run_training  # noqa: PLC0415 - as above
 
     try:
-        run_training(photos, out, config, evaluate_on, start_from, _device(device), _out)
+        run_training(photos, out, config, evaluate_on, start_from, find_device(device), _out)
     except ValueError as error:
         _fail(str(error))
 
@@ -376,18 +365,6 @@ def _info(file: RgcFile) -> dict[str, Any]:
             for length, quality in zip(lengths, file.ms_ssim, strict=False)
         ],
     }
-
-
-def _photos_to_verify(verified: str | None, safe_to_delete: str | None) -> int | None:
-    """How many photos --verify asks for; None for all, or for no verification at all."""
-    if safe_to_delete is not None and verified != "all":
-        message = "nothing was written: without --verify all nothing can be promised"
-        raise typer.BadParameter(message, param_hint="--safe-to-delete")
-    if verified in (None, "all"):
-        return None
-    if not verified.isdecimal() or int(verified) < 1:
-        raise typer.BadParameter(f"{verified}: neither a number from 1 nor all", param_hint="--verify")
-    return int(verified)
 
 
 def _print_findings(
@@ -428,72 +405,6 @@ def _fail_if_skipped(skipped: list[dict[str, str]]) -> None:
         _err.print(f"skipped: {file['uri']}: {file['reason']}", highlight=False, markup=False)
     if skipped:
         raise typer.Exit(1)
-
-
-def _settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
-    given = {"--target-ms-ssim": target_ms_ssim, "--max-bpp": max_bpp, "--iterations": iterations}
-    names = [name for name, value in given.items() if value is not None]
-    if len(names) > 1:
-        raise typer.BadParameter(f"{' and '.join(names)} exclude each other")
-    try:
-        return check_settings(target_ms_ssim, max_bpp, iterations)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=names[0]) from error
-
-
-def _device(device: Device) -> str:
-    try:
-        return choose_device(device)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--device") from error
-
-
-def _format_of(photo: str) -> ImageFormat:
-    suffix = Path(photo).suffix.lower().removeprefix(".").replace("jpg", "jpeg")
-    if suffix not in list(ImageFormat):
-        known = ", ".join(ImageFormat)
-        raise typer.BadParameter(f"{photo} ends in none of {known}; say which", param_hint="--format")
-    return ImageFormat(suffix)
-
-
-def _beam_options(arguments: list[str]) -> PipelineOptions:
-    """Beam's options from what the command itself does not know.
-
-    Raises:
-        typer.BadParameter: naming what Beam does not know either.
-    """
-    options = PipelineOptions(arguments)
-    known = options.get_all_options()
-    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
-    stray = [argument for argument in arguments[:1] if not argument.startswith("-")]
-    if unknown or stray:
-        names = ", ".join([*(f"--{name}" for name in sorted(unknown)), *stray])
-        raise typer.BadParameter(f"neither rgc nor Beam knows {names}")
-    return options
-
-
-def _check_run(source: str, device: Device, options: PipelineOptions) -> None:
-    """Finds out before the run what would make all of it fail."""
-    try:
-        choose_dataflow_options(options)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    if is_local(options):
-        _device(device)
-    try:
-        next(find_files(source), None)
-    except OSError as error:
-        raise typer.BadParameter(str(error), param_hint="INPUT") from error
-
-
-@contextmanager
-def _writing_to(output: str, folders: Sequence[str]) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(writing_to(output, folders))
-        except OSError as error:
-            raise typer.BadParameter(f"cannot be written: {error}", param_hint="OUTPUT") from error
-        yield
 
 
 @contextmanager

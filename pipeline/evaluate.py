@@ -5,8 +5,8 @@ import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,33 @@ matplotlib.use("agg")  # before pyplot: no screen is needed
 from matplotlib import pyplot
 
 QUALITIES = (0.90, 0.95, 0.97, 0.98, 0.99)  # mean MS-SSIM at which rates are compared
-_PILLOW_CODECS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
-    "jpeg": ("JPEG", {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 15, 20, 30, 45, 60, 75, 85, 92, 97)),
-    "webp": ("WEBP", {"method": 6}, (0, 10, 25, 40, 55, 70, 80, 88, 94, 98)),
-    "avif": ("AVIF", {"subsampling": "4:2:0", "speed": 4}, (10, 20, 30, 40, 50, 60, 70, 80, 88, 94, 98)),
+
+
+@dataclass(frozen=True)
+class PillowCodec:
+    """An image format as Pillow writes it with these options."""
+
+    format: str
+    options: dict[str, Any]
+
+    def encode(self, pixels: NDArray[np.uint8], quality: int) -> bytes:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, self.format, quality=quality, **self.options)
+        return buffer.getvalue()
+
+
+_CODECS = {
+    "jpeg": PillowCodec("JPEG", {"optimize": True, "subsampling": "4:2:0"}),
+    "webp": PillowCodec("WEBP", {"method": 6}),
+    "avif": PillowCodec("AVIF", {"subsampling": "4:2:0", "speed": 4}),
 }
-AGAINST = tuple(_PILLOW_CODECS)
+_SETTINGS = {
+    "jpeg": (5, 10, 15, 20, 30, 45, 60, 75, 85, 92, 97),
+    "webp": (0, 10, 25, 40, 55, 70, 80, 88, 94, 98),
+    "avif": (2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94, 98),
+}
+AGAINST = tuple(_CODECS)
+_LEAST_OVERLAP = 0.1  # of the range of quality that two curves span, for a BD-rate that means something
 
 
 @dataclass(frozen=True)
@@ -50,12 +71,12 @@ class RatePoint:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Curves by codec; rates at the `QUALITIES`, None out of a curve's range; rgc's BD-rates in percent."""
+    """Curves by codec; rates at the `QUALITIES` and rgc's BD-rates in percent, None out of their range."""
 
     images: int
     curves: dict[str, list[RatePoint]]
-    rates: dict[str, list[float | None]] = field(default_factory=dict)
-    bd_rates: dict[str, float] = field(default_factory=dict)
+    rates: dict[str, list[float | None]]
+    bd_rates: dict[str, float | None]
 
 
 def read_folder(folder: Path) -> Iterator[DecodedPhoto]:
@@ -77,17 +98,23 @@ def read_folder(folder: Path) -> Iterator[DecodedPhoto]:
 
 
 def evaluate(
-    photos: Sequence[DecodedPhoto], against: Sequence[str], published: Sequence[Path], device: str
+    photos: Sequence[DecodedPhoto],
+    against: Sequence[str],
+    published: dict[str, list[RatePoint]],
+    device: str,
+    weights: Path = DEFAULT_WEIGHTS,
 ) -> Evaluation:
-    """Measures all curves.
+    """Measures the curves of rgc and of the codecs `against` it, and compares them with published ones.
 
     rgc's files are decoded by another process, which sees nothing but their bytes.
     """
-    curves = {"rgc": rgc_curve(photos, device)}
+    curves = {"rgc": rgc_curve(photos, device, weights)}
     for name in against:
-        points = (partial(_pillow_point, name, quality) for quality in _PILLOW_CODECS[name][2])
-        curves[name] = [_mean([point(photo.pixels) for photo in photos]) for point in points]
-    curves |= {path.stem: read_curve(path) for path in published}
+        curves[name] = [
+            _mean([_pillow_point(_CODECS[name], setting, photo.pixels) for photo in photos])
+            for setting in _SETTINGS[name]
+        ]
+    curves |= published
     return Evaluation(
         len(photos),
         curves,
@@ -121,18 +148,21 @@ def _measure_rgc(data: bytes, pixels: NDArray[np.uint8], device: str, weights: P
     return [_point(length, image, pixels) for length, image in zip(file.prefix_bytes(), decoded, strict=True)]
 
 
-def _pillow_point(name: str, quality: int, pixels: NDArray[np.uint8]) -> RatePoint:
-    image_format, options, _ = _PILLOW_CODECS[name]
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, image_format, quality=quality, **options)
-    with Image.open(buffer) as image:
-        return _point(len(buffer.getvalue()), np.array(image.convert("RGB")), pixels)
+def _pillow_point(codec: PillowCodec, setting: int, pixels: NDArray[np.uint8]) -> RatePoint:
+    data = codec.encode(pixels, setting)
+    return _point(len(data), decode_pillow(data), pixels)
+
+
+def decode_pillow(data: bytes) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a file that `PillowCodec` wrote."""
+    with Image.open(io.BytesIO(data)) as image:
+        return np.array(image.convert("RGB"))
 
 
 def quality(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> float:
-    """MS-SSIM of two images (H, W, 3)."""
+    """MS-SSIM of two images (H, W, 3), at most 1: rounding lifts that of flat ones higher at times."""
     images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
-    return ms_ssim(images[0], images[1]).item()
+    return min(ms_ssim(images[0], images[1]).item(), 1.0)
 
 
 def _point(length: int, decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> RatePoint:
@@ -151,15 +181,29 @@ def _mean(points: Sequence[RatePoint]) -> RatePoint:
     return RatePoint(mean(lambda p: p.bits_per_pixel), mean(lambda p: p.ms_ssim), mean(lambda p: p.psnr))
 
 
-def read_curve(path: Path) -> list[RatePoint]:
-    """A published curve: lines of bits per pixel and MS-SSIM, with # before comments."""
-    rows = np.loadtxt(path, delimiter=",", comments="#", ndmin=2)
-    return [RatePoint(float(rate), float(quality)) for rate, quality, *_ in rows]
+def read_curves(paths: Sequence[Path]) -> dict[str, list[RatePoint]]:
+    """Published curves by file name: lines of bits per pixel and MS-SSIM, with # before comments.
+
+    Raises:
+        ValueError: a file that is no such table of two points or more, or a name that is taken, naming it.
+    """
+    curves: dict[str, list[RatePoint]] = {}
+    for path in paths:
+        if path.stem in ("rgc", *AGAINST, *curves):
+            raise ValueError(f"{path}: a curve named {path.stem} is there already; rename the file")
+        try:
+            rows = np.loadtxt(path, delimiter=",", comments="#", ndmin=2)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; lines of bits per pixel, MS-SSIM are needed") from error
+        if min(rows.shape) < 2 or not ((rows > 0).all() and (rows[:, 1] < 1).all()):
+            raise ValueError(f"{path}: two lines or more of bits per pixel, MS-SSIM are needed")
+        curves[path.stem] = [RatePoint(float(rate), float(quality)) for rate, quality, *_ in rows]
+    return curves
 
 
 def decibels(quality: float) -> float:
-    """MS-SSIM on the scale on which it is plotted, -10 log10 (1 - MS-SSIM)."""
-    return -10 * math.log10(1 - quality)
+    """MS-SSIM on the scale on which it is plotted, -10 log10 (1 - MS-SSIM); 100 dB for equal images."""
+    return -10 * math.log10(max(1 - quality, 1e-10))
 
 
 def rate_at(curve: Sequence[RatePoint], quality: float) -> float | None:
@@ -171,8 +215,11 @@ def rate_at(curve: Sequence[RatePoint], quality: float) -> float | None:
     return math.exp(np.interp(decibels(quality), scale, [math.log(p.bits_per_pixel) for p in points]))
 
 
-def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
-    """Percent of rate that `test` takes more (or less) than `anchor` at equal MS-SSIM."""
+def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float | None:
+    """Percent of rate that `test` takes more (or less) than `anchor` at equal MS-SSIM.
+
+    None where the MS-SSIM that both curves cover is under a tenth of what either does.
+    """
 
     def ascending(curve: Sequence[RatePoint]) -> tuple[list[float], list[float]]:
         kept: list[RatePoint] = []
@@ -184,15 +231,17 @@ def bd_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float:
                 kept.append(point)
         return [point.bits_per_pixel for point in kept], [decibels(point.ms_ssim) for point in kept]
 
+    (anchor_rates, anchor_quality), (rates, quality) = ascending(anchor), ascending(test)
+    both = min(anchor_quality[-1], quality[-1]) - max(anchor_quality[0], quality[0])
+    either = max(anchor_quality[-1], quality[-1]) - min(anchor_quality[0], quality[0])
+    if len(rates) < 2 or len(anchor_rates) < 2 or both < _LEAST_OVERLAP * either:
+        return None
     return float(
         bjontegaard.bd_rate(
-            *ascending(anchor),
-            *ascending(test),
-            method="pchip",
-            require_matching_points=False,
-            min_overlap=0.1,
+            anchor_rates, anchor_quality, rates, quality,
+            method="pchip", require_matching_points=False, min_overlap=0,
         )
-    )
+    )  # fmt: skip
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
@@ -202,8 +251,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     )
     for name, rates in evaluation.rates.items():
         cells = ["-" if rate is None else f"{rate:.3f}" for rate in rates]
-        versus = f"{evaluation.bd_rates[name]:+.1f}%" if name in evaluation.bd_rates else ""
-        table.add_row(name, *cells, versus)
+        difference = evaluation.bd_rates.get(name)
+        table.add_row(name, *cells, "-" if difference is None else f"{difference:+.1f}%")
     console.print(table)
     steps = Table("rgc's iteration", "bits per pixel", "MS-SSIM", "PSNR dB")
     for number, point in enumerate(evaluation.curves["rgc"], start=1):

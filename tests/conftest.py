@@ -16,11 +16,14 @@ from tests.storage import Storage, storage_server
 from transforms.gcs import client
 
 TINY = CodecConfig(
-    iterations=3,
-    bits=8,
+    coarse_iterations=2,
+    fine_iterations=1,
+    coarse_bits=8,
+    fine_bits=16,
     quarter_channels=8,
     eighth_channels=16,
     sixteenth_channels=16,
+    fine_channels=8,
     context_groups=2,
     context_hidden=8,
 )

@@ -26,6 +26,9 @@ def test_encode_and_decode(small: Image.Image) -> None:
         np.abs(np.array(coarser).astype(int) - np.array(small)).mean()
         > np.abs(np.array(decoded).astype(int) - np.array(small)).mean()
     )
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match=f"iterations is {wrong}; it is at least 1"):
+            rgc.decode(data, iterations=wrong)
 
 
 def test_arrays(small: Image.Image) -> None:

@@ -7,17 +7,14 @@ first iteration), and is then timed at it. All of them use all cores.
 """
 
 import argparse
-import io
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pillow_jxl  # noqa: F401 - registers JPEG XL with Pillow
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.codec import Codec
 from model.container import read_rgc
@@ -25,14 +22,13 @@ from model.files import choose_device, encode_photo
 from model.photo import DecodedPhoto
 from model.settings import Settings
 from model.weights import DEFAULT_WEIGHTS, model_id
-from pipeline.evaluate import quality, read_folder
-from tests.benchmarks.throughput import operations_per_pixel
+from pipeline.evaluate import PillowCodec, decode_pillow, quality, read_folder
 
-PILLOW_CODECS: dict[str, tuple[str, dict[str, Any]]] = {
-    "AVIF speed 4": ("AVIF", {"subsampling": "4:2:0", "speed": 4}),
-    "JPEG XL effort 7": ("JXL", {"effort": 7}),
+PILLOW_CODECS = {
+    "AVIF speed 4": PillowCodec("AVIF", {"subsampling": "4:2:0", "speed": 4}),
+    "JPEG XL effort 7": PillowCodec("JXL", {"effort": 7}),
 }
-QUALITIES = range(20, 97, 4)
+QUALITIES = range(20, 101, 4)
 Pixels = NDArray[np.uint8]
 
 
@@ -48,21 +44,16 @@ class Coder:
 def rgc_coder(weights: Path, target: float, device: str) -> Coder:
     codec, settings = Codec.load(device, weights=weights), Settings(target_ms_ssim=target)
     return Coder(
-        f"rgc {model_id(weights)[4:10]}, {operations_per_pixel(codec) / 2e3:.0f} kMAC",
+        f"rgc {model_id(weights)[4:10]}",
         lambda photo: encode_photo(codec, photo, settings).to_bytes(),
         lambda data: codec.decode(read_rgc(data)),
     )
 
 
 def pillow_coder(name: str, setting: int) -> Coder:
-    image_format, options = PILLOW_CODECS[name]
-
-    def encode(photo: DecodedPhoto) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(photo.pixels).save(buffer, image_format, quality=setting, **options)
-        return buffer.getvalue()
-
-    return Coder(f"{name}, quality {setting}", encode, lambda data: np.array(Image.open(io.BytesIO(data))))
+    codec = PILLOW_CODECS[name]
+    encode: Callable[[DecodedPhoto], bytes] = lambda photo: codec.encode(photo.pixels, setting)  # noqa: E731
+    return Coder(f"{name}, quality {setting}", encode, decode_pillow)
 
 
 def mean_quality(coder: Coder, photos: Sequence[DecodedPhoto]) -> float:
@@ -70,7 +61,11 @@ def mean_quality(coder: Coder, photos: Sequence[DecodedPhoto]) -> float:
 
 
 def coarsest(name: str, target: float, photos: Sequence[DecodedPhoto]) -> Coder:
-    """The codec at the first setting that reaches the target, found by bisection."""
+    """The codec at the first setting that reaches the target, found by bisection.
+
+    Raises:
+        ValueError: none does.
+    """
     low, high = 0, len(QUALITIES) - 1
     while low < high:
         middle = (low + high) // 2
@@ -78,7 +73,10 @@ def coarsest(name: str, target: float, photos: Sequence[DecodedPhoto]) -> Coder:
             low = middle + 1
         else:
             high = middle
-    return pillow_coder(name, QUALITIES[low])
+    found = pillow_coder(name, QUALITIES[low])
+    if (reached := mean_quality(found, photos)) < target:
+        raise ValueError(f"{name} reaches a mean MS-SSIM of {reached:.4f} at its best, not {target}")
+    return found
 
 
 def report(coder: Coder, photos: Sequence[DecodedPhoto]) -> None:

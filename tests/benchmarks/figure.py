@@ -4,7 +4,6 @@ python -m tests.benchmarks.figure PHOTO OUT_FOLDER [--target-ms-ssim 0.95]
 """
 
 import argparse
-import io
 from pathlib import Path
 
 import matplotlib
@@ -14,25 +13,24 @@ import numpy as np
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
-from PIL import Image
 
 from model.codec import Codec
 from model.files import encode_photo
 from model.photo import read_photo
 from model.settings import Settings
-from pipeline.evaluate import quality
+from pipeline.evaluate import PillowCodec, decode_pillow, quality
 
 ITERATIONS = (1, 2, 4, 8)
 
 
 def smallest_jpeg(pixels: NDArray[np.uint8], target: float) -> tuple[bytes, NDArray[np.uint8]]:
     """The JPEG of the lowest quality setting that reaches a target, as good as rgc's at least."""
+    codec = PillowCodec("JPEG", {"optimize": True})
     for setting in range(2, 100):
-        buffer = io.BytesIO()
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=setting, optimize=True)
-        decoded = np.array(Image.open(buffer))
+        data = codec.encode(pixels, setting)
+        decoded = decode_pillow(data)
         if quality(decoded, pixels) >= target:
-            return buffer.getvalue(), decoded
+            return data, decoded
     raise ValueError(f"JPEG does not reach MS-SSIM {target}")
 
 

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from model.codec import Codec, Goal
 from model.files import choose_device
+from model.network import CODE_STRIDE
 from model.photo import read_photo
 from model.settings import Settings
 from model.weights import model_id
@@ -44,18 +45,24 @@ def convolution_flops(codec: Codec) -> float:
 
 
 @torch.inference_mode()
-def operations_per_pixel(codec: Codec) -> float:
-    """Operations (twice the multiply-accumulates) of one iteration, encoder and decoder, for each pixel."""
+def operations_per_pixel(codec: Codec) -> list[float]:
+    """Of each iteration, twice its multiply-accumulates for each pixel, with the context model's."""
+    model, operations = codec.model, []
     images = torch.rand(1, 3, 256, 256, device=codec.device)
-    reconstruction = codec.model.first_reconstruction(images)
-    states = codec.model.encoder_state(), codec.model.decoder_state()
-    for iteration in range(2):  # the first has no hidden state to convolve
+    reconstruction = model.first_reconstruction(images)
+    codes = torch.empty(1, 0, 256 // CODE_STRIDE, 256 // CODE_STRIDE, device=codec.device)
+    for i in range(codec.iterations):
+        stage = model.stage(i)
+        if i == stage.first:
+            states = stage.encoder_state(), stage.decoder_state()
         with FlopCounterMode(display=False) as counter:
-            logits, encoder = codec.model.encode_iteration(images, reconstruction, states[0], iteration)
-            bits = torch.where(logits >= 0, 1.0, -1.0).to(codec.dtype)
-            reconstruction, decoder = codec.model.decode_iteration(bits, reconstruction, states[1], iteration)
-        states = encoder, decoder
-    return counter.get_total_flops() / images[:, 0].numel()
+            logits, encoder = stage.encode(images, reconstruction, states[0], i)
+            bits = torch.where(logits >= 0, 1.0, -1.0)
+            reconstruction, decoder = stage.decode(bits, reconstruction, states[1], i)
+            codes, states = torch.cat([codes, bits], dim=1), (encoder, decoder)
+            model.context.cross_entropy(codes, i)
+        operations.append(counter.get_total_flops() / images[:, 0].numel())
+    return operations
 
 
 def main() -> None:
@@ -71,7 +78,8 @@ def main() -> None:
     codec = Codec.load(device)
     peak, cost = convolution_flops(codec), operations_per_pixel(codec)
     print(f"{device}, {codec.dtype}, {torch.get_num_threads()} threads")
-    print(f"3x3 convolution: {peak / 1e9:.0f} GFLOP/s; codec: {cost / 2e3:.1f} kMAC a pixel and iteration")
+    print(f"3x3 convolution: {peak / 1e9:.0f} GFLOP/s")
+    print("kMAC a pixel of each iteration:", *(f"{operations / 2e3:.1f}" for operations in cost))
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "photos"
@@ -93,7 +101,7 @@ def main() -> None:
         run_compress(job, PipelineOptions([]))
         whole = megapixels / (time.perf_counter() - started)
 
-    share = f"{bare * 1e6 * arguments.iterations * cost / peak:.0%} of the convolution's speed"
+    share = f"{bare * 1e6 * sum(cost[: arguments.iterations]) / peak:.0%} of the convolution's speed"
     print(f"bare codec: {bare:.3f} MP/s over {arguments.iterations} iterations, {share}")
     print(f"pipeline:   {whole:.3f} MP/s, {whole / bare:.0%} of the bare codec's (its start included)")
 

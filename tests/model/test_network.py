@@ -1,6 +1,6 @@
 import torch
 
-from model.network import DECODER_REACH, ENCODER_REACH, ResidualGRUCodec, State, binarize
+from model.network import ResidualGRUCodec, Stage, State, binarize
 from model.tiling import run_tiled
 from tests.conftest import TINY, tiny_model
 
@@ -13,66 +13,71 @@ def test_binarize_signs_and_passes_gradients_of_tanh() -> None:
     assert torch.allclose(logits.grad, 1 - logits.detach().tanh() ** 2)
 
 
+def in_steps(model: ResidualGRUCodec, images: torch.Tensor, tile: int = 4096) -> list[torch.Tensor]:
+    """B[i] and P[i] of all iterations, as the codec takes them: one iteration at a time, in tiles."""
+    seen, reconstruction = [], model.first_reconstruction(images)
+    for i in range(TINY.iterations):
+        stage = model.stage(i)
+        if i == stage.first:
+            encoder_state, decoder_state = stage.encoder_state(), stage.decoder_state()
+
+        def encoder(
+            images: torch.Tensor,
+            before: torch.Tensor,
+            *hidden: torch.Tensor,
+            i: int = i,
+            stage: Stage = stage,
+        ) -> list[torch.Tensor]:
+            logits, state = stage.encode(images, before, State(hidden), i)
+            return [binarize(logits), *state.hidden]
+
+        def decoder(
+            before: torch.Tensor, bits: torch.Tensor, *hidden: torch.Tensor, i: int = i, stage: Stage = stage
+        ) -> list[torch.Tensor]:
+            after, state = stage.decode(bits, before, State(hidden), i)
+            return [after, *state.hidden]
+
+        inputs = [images, reconstruction, *encoder_state.hidden]
+        bits, *hidden = run_tiled(encoder, inputs, tile, stage.encoder.REACH)
+        encoder_state = State(tuple(hidden))
+        inputs = [reconstruction, bits, *decoder_state.hidden]
+        reconstruction, *hidden = run_tiled(decoder, inputs, tile, stage.decoder.REACH)
+        decoder_state = State(tuple(hidden))
+        seen += [bits, reconstruction]
+    return seen
+
+
 def test_training_and_coding_take_the_same_steps() -> None:
     model = tiny_model()
     images = torch.rand(2, 3, 32, 48)
     codes, reconstructions = model(images, TINY.iterations)
-    reconstruction, states = (
-        model.first_reconstruction(images),
-        (model.encoder_state(), model.decoder_state()),
-    )
-    for i in range(TINY.iterations):
-        logits, encoder_state = model.encode_iteration(images, reconstruction, states[0], i)
-        reconstruction, decoder_state = model.decode_iteration(binarize(logits), reconstruction, states[1], i)
-        states = (encoder_state, decoder_state)
-        assert torch.equal(codes[i], binarize(logits))
-        assert torch.equal(reconstructions[i], reconstruction)
+    seen = in_steps(model, images)
+    assert all(torch.equal(a, b) for a, b in zip(codes, seen[::2], strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(reconstructions, seen[1::2], strict=True))
+    assert [bits.shape[1:] for bits in codes] == [(bits, 4, 6) for bits in TINY.bits]
 
 
 def test_iterations_depend_on_those_before() -> None:
     model = tiny_model()
     codes, reconstructions = model(torch.rand(1, 3, 32, 32), 2)
-    again, _ = model.decode_iteration(codes[1], reconstructions[0], model.decoder_state(), 1)
+    again, _ = model.coarse.decode(codes[1], reconstructions[0], model.coarse.decoder_state(), 1)
     assert not torch.allclose(again, reconstructions[1])
 
 
+def test_frozen_iterations_have_no_gradient() -> None:
+    model = tiny_model().requires_grad_(True)
+    _, reconstructions = model(torch.rand(1, 3, 32, 32), TINY.iterations, frozen=TINY.coarse_iterations)
+    reconstructions[-1].sum().backward()
+    assert all(parameter.grad is None for parameter in model.coarse.parameters())
+    assert model.fine.decoder.to_pixels.weight.grad is not None
+
+
 def test_tiles_leave_no_seam() -> None:
-    """Tiled and whole agree to the last few bits of float32, states and all, over two iterations."""
+    """Tiled and whole agree to the last few bits of float64, bits and pixels, in both stages."""
     torch.manual_seed(0)
     model = ResidualGRUCodec(TINY).double().eval().requires_grad_(False)
     images = torch.rand(1, 3, 432, 304, dtype=torch.float64)
-
-    def encode_and_decode(tile: int) -> list[torch.Tensor]:
-        reconstruction = model.first_reconstruction(images)
-        encoder_state, decoder_state = model.encoder_state(), model.decoder_state()
-        seen = []
-        for i in range(2):
-
-            def encoder(
-                images: torch.Tensor, before: torch.Tensor, *hidden: torch.Tensor, i: int = i
-            ) -> list[torch.Tensor]:
-                logits, state = model.encode_iteration(images, before, State(hidden), i)
-                return [logits, *state.hidden]
-
-            def decoder(
-                before: torch.Tensor, bits: torch.Tensor, *hidden: torch.Tensor, i: int = i
-            ) -> list[torch.Tensor]:
-                after, state = model.decode_iteration(bits, before, State(hidden), i)
-                return [after, *state.hidden]
-
-            logits, *hidden = run_tiled(
-                encoder, [images, reconstruction, *encoder_state.hidden], tile, ENCODER_REACH
-            )
-            encoder_state = State(tuple(hidden))
-            bits = torch.where(logits >= 0, 1.0, -1.0).double()
-            reconstruction, *hidden = run_tiled(
-                decoder, [reconstruction, bits, *decoder_state.hidden], tile, DECODER_REACH
-            )
-            decoder_state = State(tuple(hidden))
-            seen += [logits, reconstruction]
-        return seen
-
-    for tiled, whole in zip(encode_and_decode(64), encode_and_decode(4096), strict=True):
+    for tiled, whole in zip(in_steps(model, images, tile=64), in_steps(model, images), strict=True):
         assert torch.allclose(tiled, whole, atol=1e-12)
 
 

@@ -169,7 +169,7 @@ def test_what_an_earlier_rgc_did_not_note_is_found_in_the_original(
     data = (photos / "a.jpg").read_bytes()
     comment = b"\xff\xfe\0\x0bin words "
     (photos / "a.jpg").write_bytes(data[:2] + comment + data[2:])
-    monkeypatch.setattr("model.photo._left_out", lambda *_: ())
+    monkeypatch.setattr("model.photo.left_out", lambda *_: ())
     rgc("compress", photos / "a.jpg", tmp_path / "out", *TARGET)
     monkeypatch.undo()
     assert checked(tmp_path / "out", shipped_codec).not_safe == {"not in the .rgc file: metadata in COM": 1}
