@@ -55,5 +55,6 @@ def compress_here(job: CompressJob, options: PipelineOptions, console: Console) 
 
 
 def last_line(error: Exception) -> str:
-    """What a runner's error comes down to, after a worker's traceback."""
-    return str(error).strip().rpartition("\n")[2] or type(error).__name__
+    """What a runner's error comes down to, after a worker's traceback: its last line with a word in it."""
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    return lines[-1] if lines else type(error).__name__

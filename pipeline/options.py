@@ -13,7 +13,7 @@ from model.files import choose_device
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from pipeline.compress import check_settings
 from pipeline.dataflow import choose_dataflow_options
-from pipeline.runner import is_local
+from pipeline.runner import is_local, wait_for_the_job
 from transforms.find import find_files
 from transforms.storage import is_remote, writing_to
 
@@ -101,6 +101,10 @@ def check_run(source: str, device: Device, options: PipelineOptions) -> None:
         choose_dataflow_options(options)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    try:
+        wait_for_the_job(options)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="--job_endpoint") from error
     if is_local(options):
         find_device(device)
     try:

@@ -2,10 +2,16 @@
 
 import os
 import shlex
+import socket
 import sys
 
 import torch
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DirectOptions,
+    PipelineOptions,
+    PortableOptions,
+    StandardOptions,
+)
 from apache_beam.pipeline import Pipeline
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
@@ -14,6 +20,9 @@ from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from transforms.progress import WORKER_ENDED
+
+_SECONDS_TO_CONNECT = 30
+_LONGEST_JOB_SECONDS = 30 * 24 * 3600
 
 
 def runner_name(options: PipelineOptions) -> str:
@@ -42,6 +51,29 @@ def local_runner(options: PipelineOptions, stop_path: str | None = None) -> Pipe
         environment = SubprocessSDKEnvironment.from_command_string(worker_command(stop_path))
         return _ProcessesRunner(environment, provision_info=provision)
     return FnApiRunner(provision_info=provision)
+
+
+def wait_for_the_job(options: PipelineOptions) -> None:
+    """Lets Beam wait for a job on a portable runner for as long as it takes.
+
+    The seconds that Beam (2.77) gives its job server to answer, 300 at first, also end the streams on which
+    it hears of the job, and so the waiting. To look whether the server is there takes none of them.
+
+    Raises:
+        OSError: nothing answers at --job_endpoint.
+    """
+    if is_local(options) or runner_name(options) == "dataflow":
+        return
+    portable = options.view_as(PortableOptions)
+    portable.job_server_timeout = _LONGEST_JOB_SECONDS
+    endpoint = portable.job_endpoint
+    if endpoint in (None, "embed"):  # Beam starts one itself
+        return
+    host, _, port = endpoint.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_CONNECT).close()
+    except (OSError, ValueError) as error:
+        raise OSError(f"no job server answers at {endpoint}: {error}") from error
 
 
 def worker_command(stop_path: str | None) -> str:

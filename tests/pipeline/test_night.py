@@ -32,6 +32,7 @@ def test_storage_and_every_way_to_run(storage: Storage, photo_folder: Path) -> N
     upload_folder(photo_folder, SOURCE)
     results = {}
     with worker_pool() as external:
+        external += ["--job_server_timeout", "1"]  # of a request; the job takes longer
         for name, options in {"memory": [], "processes": TWO_PROCESSES, "pool": external}.items():
             output = f"gs://archive/{name}"
             result = rgc("compress", SOURCE, output, *ONE_BY_ONE, *options)

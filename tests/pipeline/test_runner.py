@@ -1,10 +1,12 @@
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.runner import is_local, local_workers, torch_threads
+from tests.runs import rgc
 
 
 @pytest.mark.parametrize("runner", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
@@ -34,3 +36,10 @@ def test_worker_processes_share_the_cores(
     monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
     options = PipelineOptions(flags)
     assert (local_workers(options), torch_threads(options)) == (workers, threads)
+
+
+def test_a_job_server_that_is_not_there_is_named_at_once(photo_folder: Path, tmp_path: Path) -> None:
+    elsewhere = ["--runner", "PortableRunner", "--job_endpoint", "127.0.0.1:1"]
+    result = rgc("compress", photo_folder, tmp_path / "out", *elsewhere)
+    assert result.exit_code == 2 and "no job server answers at 127.0.0.1:1" in result.output
+    assert not (tmp_path / "out").exists()
