@@ -56,6 +56,8 @@ def run_decompress(job: DecompressJob, options: PipelineOptions) -> tuple[int, i
         | "Decode" >> RunInference(handler).with_resource_hints(**hints)
         | "Write" >> write.with_resource_hints(**hints)
         | "Report" >> beam.Map(_report_restored, progress)
+        # A stage without output would be waited for in vain where its worker process is killed (Beam 2.77).
+        | "Count" >> beam.combiners.Count.Globally()
     )
     result = pipeline.run()
     result.wait_until_finish()

@@ -87,7 +87,8 @@ class Follower:
         self._stop.set()
         self._thread.join()
         if (stop := Path(self.stop_path)).exists():
-            self.stopped = stop.read_text(encoding="utf-8").partition("\n")[0] or INTERRUPTED
+            reasons = stop.read_text(encoding="utf-8").splitlines()
+            self.stopped = INTERRUPTED if INTERRUPTED in reasons or not reasons else reasons[0]
         self.clean_up()
 
     def ask_to_stop(self) -> None:

@@ -1,5 +1,6 @@
 """What flows between the stages: one frozen dataclass each, all carrying the photo's identity."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,10 @@ class Photo:
     size: int
     fingerprint: str
     unreadable: str = ""
+
+    def uri_sha256(self) -> str:
+        """What a .rgc file says of the URI: enough to know it again, and folders' names stay here."""
+        return hashlib.sha256(self.uri.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class LoadedPhoto:
             "notes": list(self.decoded.notes),
             "settings": settings.to_json(),
             "sha256": self.sha256,
+            "uri_sha256": self.photo.uri_sha256(),
         }
 
 

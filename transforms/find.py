@@ -14,6 +14,7 @@ from transforms.storage import (
     find_status,
     is_glob,
     is_remote,
+    is_utf8,
     join,
     list_folder,
     list_glob,
@@ -50,7 +51,8 @@ def _find(source: str) -> tuple[str, Iterator[Photo]]:
 
 
 def _find_objects(source: str) -> tuple[str, Iterator[Photo]]:
-    if (status := find_status(source)) is not None:
+    # An object called "photos/" is what stores make for an empty folder: photos are below it.
+    if not source.endswith("/") and (status := find_status(source)) is not None:
         base = _folder_of(source)
         return base, iter([_photo(status, base)])
     base, objects = join(source, ""), list_folder(source)
@@ -105,9 +107,7 @@ def _look(path: str, base: str) -> Photo:
 
 
 def _photo(status: Status, base: str) -> Photo:
-    try:
-        status.uri.encode()
-    except UnicodeEncodeError:  # neither Beam nor Parquet can hold it
+    if not is_utf8(status.uri):  # neither Beam nor Parquet can hold it
         return _unreadable(status.uri, base, "its name is not UTF-8")
     relative = status.uri.removeprefix(base)
     reason = ""

@@ -13,7 +13,7 @@ from model.container import RgcError, RgcFile, read_rgc
 from transforms.ahead import MapAhead
 from transforms.elements import Photo
 from transforms.manifest import ManifestRow, Run, manifest_files, manifest_folder, read_rows
-from transforms.storage import Status, join, list_folder, read_bytes
+from transforms.storage import Status, is_utf8, join, list_folder, read_bytes
 
 _LOG = logging.getLogger(__name__)
 
@@ -66,6 +66,20 @@ def _row_of_file(run: Run, photo: Photo, there: Status) -> ManifestRow | None:
     if not _is_of(file, run, photo):
         return None
     return ManifestRow.encoded(run, photo, there.uri, file, data, there.modified, encode_seconds=None)
+
+
+def is_of_another_photo(there: Status, photo: Photo, sha256: str) -> bool:
+    """Whether a .rgc file is made neither of these bytes nor of what was at the photo's URI earlier.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        source = read_rgc(read_bytes(there.uri, fingerprint=there.fingerprint), there.uri).source
+    except RgcError:
+        return False
+    ours = {"sha256": sha256, "uri_sha256": photo.uri_sha256()}
+    return all(name in source and source[name] != value for name, value in ours.items())
 
 
 def _codes(output: str) -> str:
@@ -121,7 +135,7 @@ def finished_files(output: str, base: str) -> Iterator[tuple[str, Status]]:
     """The .rgc files in `output`, each with the URI that its photo has below `base`."""
     codes = join(_codes(output), "")
     for status in list_folder(codes):
-        if status.uri.endswith(_SUFFIX):
+        if status.uri.endswith(_SUFFIX) and is_utf8(status.uri):  # as every photo's here that is encoded
             yield base + status.uri.removeprefix(codes).removesuffix(_SUFFIX), status
 
 

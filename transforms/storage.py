@@ -202,5 +202,14 @@ def absolute(uri: str) -> str:
     return uri if is_remote(uri) else os.path.abspath(uri)
 
 
+def is_utf8(uri: str) -> bool:
+    """False for a local name of other bytes."""
+    try:
+        uri.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_glob(uri: str) -> bool:
     return not _GLOB_CHARACTERS.isdisjoint(uri)

@@ -7,7 +7,7 @@ from transforms.elements import Encoded, Photo
 from transforms.gcs import ConflictError
 from transforms.manifest import ManifestRow, Run
 from transforms.progress import stop_if_full
-from transforms.resume import finished_row, rgc_uri
+from transforms.resume import finished_row, is_of_another_photo, rgc_uri
 from transforms.storage import delete_if_there, find_status, write_over
 
 
@@ -29,7 +29,7 @@ def write_rgc(
     elif len(data) >= photo.size:
         reason = f"not smaller: {len(data)} bytes against the original's {photo.size}"
     try:
-        if (theirs := _put(None if reason else data, uri, photo, run)) is not None:
+        if (theirs := _put(None if reason else data, uri, photo, encoded.sha256, run)) is not None:
             return theirs
     except OSError as error:
         stop_if_full(error, stop_path)
@@ -39,14 +39,15 @@ def write_rgc(
     return ManifestRow.encoded(run, photo, uri, result.file, data, datetime.now(UTC), encoded.seconds)
 
 
-def _put(data: bytes | None, uri: str, photo: Photo, run: Run) -> ManifestRow | None:
+def _put(data: bytes | None, uri: str, photo: Photo, sha256: str, run: Run) -> ManifestRow | None:
     """Makes `data` the file at `uri`, or with None sees to it that there is none.
 
     A file of the same work stays: another run, or a worker that was given up for dead, was first, and has
     told of that very file. Then returns its row, else None.
 
     Raises:
-        OSError: it cannot be written; also where another file comes there once more meanwhile.
+        OSError: it cannot be written; also where another file comes there once more meanwhile, or where one
+            is made of another photo, of which it may be all that is left.
     """
     if data is not None:
         try:
@@ -59,6 +60,8 @@ def _put(data: bytes | None, uri: str, photo: Photo, run: Run) -> ManifestRow | 
         return None
     if (theirs := finished_row(run, photo, there, None)) is not None:
         return theirs
+    if there is not None and is_of_another_photo(there, photo, sha256):
+        raise OSError("it is of another photo; each INPUT needs an OUTPUT of its own")
     fingerprint = None if there is None else there.fingerprint
     if data is None:
         delete_if_there(uri, fingerprint)

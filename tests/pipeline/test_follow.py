@@ -5,7 +5,7 @@ import time
 from rich.console import Console
 
 from pipeline.follow import Follower
-from transforms.progress import INTERRUPTED, OUTPUT_FULL, Tick, ask_to_stop, report
+from transforms.progress import INTERRUPTED, OUTPUT_FULL, WORKER_ENDED, Tick, ask_to_stop, report
 
 
 def test_counts_what_workers_report_even_in_pieces() -> None:
@@ -40,12 +40,16 @@ def test_a_full_disk_does_not_stop_a_worker() -> None:
     report(Tick("a", "found", 1), "/nowhere/ticks")
 
 
-def test_the_first_reason_to_stop_counts() -> None:
+def test_who_asks_to_stop_is_heard_and_else_the_first_reason_counts() -> None:
     with Follower(Console(quiet=True), "compress") as follower:
         assert follower.stopped == ""
         ask_to_stop(follower.stop_path, OUTPUT_FULL)
-        follower.ask_to_stop()
+        ask_to_stop(follower.stop_path, WORKER_ENDED)
     assert follower.stopped == OUTPUT_FULL
+    with Follower(Console(quiet=True), "compress") as follower:
+        ask_to_stop(follower.stop_path, WORKER_ENDED)
+        follower.ask_to_stop()
+    assert follower.stopped == INTERRUPTED
     with Follower(Console(quiet=True), "compress") as follower:
         open(follower.stop_path, "w").close()  # as where the disk has no space for more
     assert follower.stopped == INTERRUPTED

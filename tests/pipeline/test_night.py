@@ -28,6 +28,14 @@ ONE_BY_ONE = ["--iterations", "1", "--max-batch-pixels", "1"]
 SOURCE = "gs://archive/photos"
 
 
+def worker_processes(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    children = psutil.Process(run.pid).children(recursive=True)
+    command = ["-m", "apache_beam.runners.worker.sdk_worker_main"]
+    workers = [child for child in children if child.cmdline()[1:] == command]
+    assert len(workers) == 2
+    return workers
+
+
 def test_storage_and_every_way_to_run(storage: Storage, photo_folder: Path) -> None:
     upload_folder(photo_folder, SOURCE)
     results = {}
@@ -111,6 +119,23 @@ def test_ctrl_c_stops_decompress_too(astronaut: Image.Image, tmp_path: Path) -> 
     assert not list(images.rglob("*.partial"))
 
 
+def test_a_killed_worker_ends_decompress_and_the_same_call_goes_on(
+    astronaut: Image.Image, tmp_path: Path
+) -> None:
+    photo, codes, images = tmp_path / "a.jpg", tmp_path / "codes", tmp_path / "images"
+    astronaut.resize((800, 600)).save(photo)
+    codes.mkdir()
+    rgc("encode", photo, codes / "0.rgc", "--iterations", "1")
+    for number in range(1, 30):
+        (codes / f"{number}.rgc").write_bytes((codes / "0.rgc").read_bytes())
+    process = start("decompress", codes, images, *TWO_PROCESSES)
+    wait_for("*.png", images, process)
+    worker_processes(process)[0].kill()
+    complaints = process.communicate(timeout=90)[1].decode()
+    assert process.returncode == 1 and "the run ended early" in complaints
+    assert "30 decoded, 0 failed" in rgc("decompress", codes, images, *TWO_PROCESSES).output
+
+
 def test_a_job_elsewhere_goes_on_and_ctrl_c_says_so(photo_folder: Path, tmp_path: Path) -> None:
     more_photos(photo_folder, 10)
     output = tmp_path / "out"
@@ -131,13 +156,7 @@ def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Pa
     output = tmp_path / "out"
     process = start("compress", photo_folder, output, *ONE_BY_ONE, *TWO_PROCESSES)
     wait_for("*.rgc", output, process)
-    workers = [
-        child
-        for child in psutil.Process(process.pid).children(recursive=True)
-        if child.cmdline()[1:] == ["-m", "apache_beam.runners.worker.sdk_worker_main"]
-    ]
-    assert len(workers) == 2
-    workers[0].kill()
+    worker_processes(process)[0].kill()
     said, complaints = (text.decode() for text in process.communicate(timeout=90))
     assert "a worker process was killed" in complaints and complaints.count("starting it again") == 1
     assert "84 photos: 82 encoded, 1 kept, 1 failed" in said

@@ -61,6 +61,7 @@ def test_the_first_bytes_of_a_file(storage: Storage, tmp_path: Path, remote: boo
 def test_objects_are_found_like_files(storage: Storage) -> None:
     for name in ("a.jpg", "trip/b.png", "trip/c.jpg", "trip/"):
         write_bytes(f"{FOLDER}/{name}", b"x")
+    write_bytes(f"{FOLDER}/", b"")  # as a console makes it for an empty folder
     write_bytes("gs://archive/photos-2/d.jpg", b"x")
     everything = ["a.jpg", "trip/b.png", "trip/c.jpg"]
     assert names(FOLDER) == names(f"{FOLDER}/") == everything

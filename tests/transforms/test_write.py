@@ -50,6 +50,23 @@ def test_a_file_of_the_same_work_stays_and_the_row_tells_of_it(encoded: Encoded,
     assert (row.status, row.rgc_bytes) == ("encoded", len(theirs))
 
 
+@pytest.mark.parametrize("size", [10**6, 1])  # one is encoded, the other kept
+def test_a_file_of_another_photo_is_neither_replaced_nor_deleted(
+    encoded: Encoded, output: str, size: int
+) -> None:
+    """It may be all that is left of that photo. What was at this photo's own URI earlier is not."""
+    uri, theirs = (
+        f"{output}/codes/a.jpg.rgc",
+        other_file(encoded, sha256="other", uri_sha256="other", fingerprint="other"),
+    )
+    write_bytes(uri, theirs)
+    row = write_rgc(replace(encoded, photo=replace(PHOTO, size=size)), RUN, SETTINGS, output)
+    assert row.status == "failed" and "it is of another photo" in row.reason
+    assert read_bytes(uri) == theirs
+    write_bytes(uri, other_file(encoded, sha256="other", fingerprint="earlier"))
+    assert write_rgc(encoded, RUN, SETTINGS, output).status == "encoded"
+
+
 @pytest.mark.parametrize("theirs", ["other work", "no .rgc file"])
 def test_any_other_file_is_replaced(encoded: Encoded, output: str, theirs: str) -> None:
     uri = f"{output}/codes/a.jpg.rgc"
