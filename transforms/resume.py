@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -48,36 +48,49 @@ def finished_row(
         return kept and replace(kept, run_id=run.run_id)
     if earlier is not None and earlier.rgc_bytes == there.size and earlier.finished_at >= there.modified:
         return replace(earlier, run_id=run.run_id, rgc_uri=there.uri)
-    row = _row_of_file(run, photo, there)
+    try:
+        code = read_code(there)
+    except OSError:
+        return None
+    row = row_of_code(run, photo, there, code)
     if row is not None and earlier is not None and earlier.rgc_sha256 == row.rgc_sha256:
         return replace(row, finished_at=earlier.finished_at, encode_seconds=earlier.encode_seconds)
     return row
 
 
-def _row_of_file(run: Run, photo: Photo, there: Status) -> ManifestRow | None:
+@dataclass(frozen=True)
+class Code:
+    """A .rgc file that is there, and its bytes."""
+
+    data: bytes
+    file: RgcFile
+
+
+def read_code(there: Status) -> Code | None:
+    """The file at a photo's `rgc_uri`; None, and a warning, if it is no .rgc file.
+
+    Raises:
+        OSError: it cannot be read, or is another one by now.
+    """
+    data = read_bytes(there.uri, fingerprint=there.fingerprint)
     try:
-        data = read_bytes(there.uri, fingerprint=there.fingerprint)
-        file = read_rgc(data, there.uri)
-    except OSError:
-        return None
+        return Code(data, read_rgc(data, there.uri))
     except RgcError as error:
         _LOG.warning("%s; it is encoded again", error)
         return None
-    if not _is_of(file, run, photo):
+
+
+def row_of_code(run: Run, photo: Photo, there: Status, code: Code | None) -> ManifestRow | None:
+    """The row that a .rgc file tells of, or None where it is not what `run` would make of the photo."""
+    if code is None or not _is_of(code.file, run, photo):
         return None
-    return ManifestRow.encoded(run, photo, there.uri, file, data, there.modified, encode_seconds=None)
+    return ManifestRow.encoded(
+        run, photo, there.uri, code.file, code.data, there.modified, encode_seconds=None
+    )
 
 
-def is_of_another_photo(there: Status, photo: Photo, sha256: str) -> bool:
-    """Whether a .rgc file is made neither of these bytes nor of what was at the photo's URI earlier.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    try:
-        source = read_rgc(read_bytes(there.uri, fingerprint=there.fingerprint), there.uri).source
-    except RgcError:
-        return False
+def is_of_another_photo(source: dict[str, Any], photo: Photo, sha256: str) -> bool:
+    """Whether a .rgc file's `source` is neither these bytes nor what was at the photo's URI earlier."""
     ours = {"sha256": sha256, "uri_sha256": photo.uri_sha256()}
     return all(name in source and source[name] != value for name, value in ours.items())
 

@@ -7,7 +7,7 @@ from transforms.elements import Encoded, Photo
 from transforms.gcs import ConflictError
 from transforms.manifest import ManifestRow, Run
 from transforms.progress import stop_if_full
-from transforms.resume import finished_row, is_of_another_photo, rgc_uri
+from transforms.resume import is_of_another_photo, read_code, rgc_uri, row_of_code
 from transforms.storage import delete_if_there, find_status, write_over
 
 
@@ -55,16 +55,17 @@ def _put(data: bytes | None, uri: str, photo: Photo, sha256: str, run: Run) -> M
             return None
         except ConflictError:
             pass
-    there = find_status(uri)
-    if there is None and data is None:
+    if (there := find_status(uri)) is None:
+        if data is not None:  # deleted meanwhile
+            write_over(uri, data, None)
         return None
-    if (theirs := finished_row(run, photo, there, None)) is not None:
+    code = read_code(there)
+    if (theirs := row_of_code(run, photo, there, code)) is not None:
         return theirs
-    if there is not None and is_of_another_photo(there, photo, sha256):
+    if code is not None and is_of_another_photo(code.file.source, photo, sha256):
         raise OSError("it is of another photo; each INPUT needs an OUTPUT of its own")
-    fingerprint = None if there is None else there.fingerprint
     if data is None:
-        delete_if_there(uri, fingerprint)
+        delete_if_there(uri, there.fingerprint)
     else:
-        write_over(uri, data, fingerprint)
+        write_over(uri, data, there.fingerprint)
     return None

@@ -28,6 +28,16 @@ ONE_BY_ONE = ["--iterations", "1", "--max-batch-pixels", "1"]
 SOURCE = "gs://archive/photos"
 
 
+def many_codes(image: Image.Image, folder: Path, count: int) -> Path:
+    photo, codes = folder / "a.jpg", folder / "codes"
+    image.resize((800, 600)).save(photo)
+    codes.mkdir()
+    rgc("encode", photo, codes / "0.rgc", "--iterations", "1")
+    for number in range(1, count):
+        (codes / f"{number}.rgc").write_bytes((codes / "0.rgc").read_bytes())
+    return codes
+
+
 def worker_processes(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = psutil.Process(run.pid).children(recursive=True)
     command = ["-m", "apache_beam.runners.worker.sdk_worker_main"]
@@ -104,12 +114,7 @@ def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_decompress_too(astronaut: Image.Image, tmp_path: Path) -> None:
-    photo, codes, images = tmp_path / "a.jpg", tmp_path / "codes", tmp_path / "images"
-    astronaut.resize((800, 600)).save(photo)
-    codes.mkdir()
-    rgc("encode", photo, codes / "0.rgc", "--iterations", "1")
-    for number in range(1, 40):
-        (codes / f"{number}.rgc").write_bytes((codes / "0.rgc").read_bytes())
+    codes, images = many_codes(astronaut, tmp_path, 40), tmp_path / "images"
     process = start("decompress", codes, images, *TWO_PROCESSES)
     wait_for("*.png", images, process)
     os.killpg(process.pid, signal.SIGINT)
@@ -122,12 +127,7 @@ def test_ctrl_c_stops_decompress_too(astronaut: Image.Image, tmp_path: Path) -> 
 def test_a_killed_worker_ends_decompress_and_the_same_call_goes_on(
     astronaut: Image.Image, tmp_path: Path
 ) -> None:
-    photo, codes, images = tmp_path / "a.jpg", tmp_path / "codes", tmp_path / "images"
-    astronaut.resize((800, 600)).save(photo)
-    codes.mkdir()
-    rgc("encode", photo, codes / "0.rgc", "--iterations", "1")
-    for number in range(1, 30):
-        (codes / f"{number}.rgc").write_bytes((codes / "0.rgc").read_bytes())
+    codes, images = many_codes(astronaut, tmp_path, 30), tmp_path / "images"
     process = start("decompress", codes, images, *TWO_PROCESSES)
     wait_for("*.png", images, process)
     worker_processes(process)[0].kill()
