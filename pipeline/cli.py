@@ -4,30 +4,26 @@ import json
 import logging
 import secrets
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from model.codec import Codec
-from model.container import RgcError, RgcFile, read_rgc
+from model.container import RgcError, read_rgc
 from model.files import TargetOutOfReachError, encode_photo, to_image
 from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.weights import DEFAULT_WEIGHTS
-from pipeline.audit import AuditReport, audit, print_audit, print_failed, print_totals, read_audit
-from pipeline.compare import compare, print_comparison
+from pipeline.audit import print_audit, read_audit
 from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, new_run, run_compress
 from pipeline.costs import STORAGE_PRICE, Plan
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
 from pipeline.follow import Tally, followed
-from pipeline.interrupt import EXIT_STATUS
 from pipeline.manifests import WhereError, open_manifests
-from pipeline.night import Outcome, compress_here, last_line
+from pipeline.night import Outcome, compress_here
 from pipeline.options import (
     DecodeIterations,
     Device,
@@ -45,17 +41,27 @@ from pipeline.options import (
     read_settings,
     writing_to_output,
 )
+from pipeline.outcomes import (
+    compare_and_exit,
+    content_of,
+    exit_if_stopped,
+    fail,
+    fail_if_skipped,
+    print_findings,
+    report_run,
+    stderr,
+    stdout,
+    waiting_for_a_run,
+    write_list,
+)
 from pipeline.runner import is_local
-from pipeline.verify import Verification, print_safe_to_delete, print_verification, verify
+from pipeline.verify import verify
 from transforms.decode import load_photo
 from transforms.find import find_files
-from transforms.manifest import manifest_files, manifest_folder
-from transforms.progress import INTERRUPTED
 from transforms.restore import image_bytes
 from transforms.storage import (
     OUTPUT_FOLDERS,
     absolute,
-    join,
     read_bytes,
     write_bytes,
 )
@@ -67,8 +73,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _BEAM = {"allow_extra_args": True, "ignore_unknown_options": True}
-_out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-_err = Console(stderr=True, soft_wrap=True)
 
 
 @app.command(context_settings=_BEAM)
@@ -90,13 +94,13 @@ def compress(
     check_run(source, device, options)
     source, output = absolute(source), absolute(output)
     job = CompressJob(source, output, settings, new_run(settings), device, max_batch_pixels)
-    with writing_to_output(output, OUTPUT_FOLDERS), _waiting_for_a_run():
+    with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
         if is_local(options):
-            outcome = compress_here(job, options, _err)
+            outcome = compress_here(job, options, stderr)
         else:
             run_compress(job, options)
             outcome = Outcome(job.run, Tally())
-    _report_run(outcome, source, output)
+    report_run(outcome, source, output)
 
 
 @app.command(context_settings=_BEAM)
@@ -111,16 +115,16 @@ def decompress(
     """Decode .rgc files to images. Beam's own options may follow."""
     options = read_beam_options(context.args)
     check_run(source, device, options)
-    here = followed(_err, "decompress") if is_local(options) else nullcontext(None)
-    with writing_to_output(output, [""]), _waiting_for_a_run(), here as follower:
+    here = followed(stderr, "decompress") if is_local(options) else nullcontext(None)
+    with writing_to_output(output, [""]), waiting_for_a_run(), here as follower:
         paths = (follower.path, follower.stop_path) if follower is not None else ()
         job = DecompressJob(source, output, image_format, iterations, device, *paths)
         decoded, failed = run_decompress(job, options)
-    _out.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
+    stdout.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
     if follower is not None:
         for tick in follower.tally.failures:
-            _err.print(f"failed: {tick.reason}", highlight=False, markup=False)
-        _exit_if_stopped(follower.stopped, follower.tally)
+            stderr.print(f"failed: {tick.reason}", highlight=False, markup=False)
+        exit_if_stopped(follower.stopped, follower.tally)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -139,15 +143,15 @@ def encode(
     try:
         found = list(find_files(photo))
         if len(found) != 1:
-            _fail(f"{photo}: {len(found)} files, not one; rgc compress takes folders")
+            fail(f"{photo}: {len(found)} files, not one; rgc compress takes folders")
         loaded = load_photo(found[0])
         file = encode_photo(codec, loaded.decoded, settings, loaded.source_record(settings))
         write_bytes(rgc, file.to_bytes())
     except (NotAPhotoError, UnreadablePhotoError, TargetOutOfReachError, OSError) as error:
-        _fail(f"{photo}: {error}")
+        fail(f"{photo}: {error}")
     size = len(file.to_bytes())
     rate = size * 8 / (file.width * file.height)
-    _out.print(f"{rgc}: {size} bytes, {rate:.3f} bits per pixel, MS-SSIM {file.ms_ssim[-1]:.4f}")
+    stdout.print(f"{rgc}: {size} bytes, {rate:.3f} bits per pixel, MS-SSIM {file.ms_ssim[-1]:.4f}")
 
 
 @app.command()
@@ -168,7 +172,7 @@ def decode(
         image = to_image(codec, file if iterations is None else file.first_iterations(iterations))
         write_bytes(photo, image_bytes(image, image_format))
     except (OSError, ValueError) as error:
-        _fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
+        fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
 
 
 @app.command()
@@ -178,19 +182,19 @@ def info(
 ) -> None:
     """Say what a .rgc file holds, without decoding it."""
     try:
-        content = _info(read_rgc(read_bytes(rgc), rgc))
+        content = content_of(read_rgc(read_bytes(rgc), rgc))
     except (RgcError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         print(json.dumps(content))
         return
     for key, value in content.items():
         if key != "iterations":
-            _out.print(f"{key}: {value}", highlight=False, markup=False)
+            stdout.print(f"{key}: {value}", highlight=False, markup=False)
     for number, iteration in enumerate(content["iterations"], start=1):
         rate = iteration["bytes"] * 8 / (content["width"] * content["height"])
         quality = f"MS-SSIM {iteration['ms_ssim']:.4f}"
-        _out.print(f"iteration {number}: {iteration['bytes']} bytes, {rate:.3f} bits per pixel, {quality}")
+        stdout.print(f"iteration {number}: {iteration['bytes']} bytes, {rate:.3f} bits per pixel, {quality}")
 
 
 @app.command("audit")
@@ -222,15 +226,15 @@ def audit_command(
         raise typer.BadParameter("stands alone", param_hint="--compare")
     device_found = find_device(device)
     if safe_to_delete is not None:
-        _write_list(safe_to_delete, [])  # at once: whether it can be written, and none of an earlier call
+        write_list(safe_to_delete, [])  # at once: whether it can be written, and none of an earlier call
     verification = None
     try:
         if run is not None:
-            _compare(manifests, run, where, as_json)
+            compare_and_exit(manifests, run, where, as_json)
         with open_manifests(manifests, where) as database:
             report = read_audit(database, usd_per_gb_month)
             if not as_json:
-                print_audit(report, _out)
+                print_audit(report, stdout)
             if html is not None:
                 # Here, not above: the page's libraries would delay every other command.
                 from pipeline.page import write_page  # noqa: PLC0415
@@ -238,13 +242,13 @@ def audit_command(
                 write_page(database, report, html, manifests, where, device_found)
             if verified is not None:
                 chosen_by = secrets.randbelow(1 << 32) if seed is None else seed
-                verification = verify(database, Codec.load(device_found), count, chosen_by, _err)
+                verification = verify(database, Codec.load(device_found), count, chosen_by, stderr)
     except WhereError as error:
         raise typer.BadParameter(str(error), param_hint="--where") from error
     except (OSError, ValueError) as error:
-        _fail(str(error))
-    _print_findings(report, verification, safe_to_delete, as_json)
-    _fail_if_skipped(report.skipped)
+        fail(str(error))
+    print_findings(report, verification, safe_to_delete, as_json)
+    fail_if_skipped(report.skipped)
     raise typer.Exit(1 if verification is not None and not verification.is_complete else 0)
 
 
@@ -269,15 +273,15 @@ def estimate_command(
     settings = read_settings(target_ms_ssim, max_bpp, iterations)
     plan = Plan(sample, workers, worker_price, worker_speed, machine_price, storage_price)
     try:
-        found = estimate(source, settings, find_device(device), plan, _err)
+        found = estimate(source, settings, find_device(device), plan, stderr)
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="INPUT") from error
     except ValueError as error:
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         print(json.dumps(asdict(found)))
     else:
-        print_estimate(found, _out)
+        print_estimate(found, stdout)
 
 
 @app.command("evaluate")
@@ -317,8 +321,8 @@ def evaluate_command(
         curves = read_curves(published or [])
         evaluation = evaluate(list(read_folder(images)), names, curves, find_device(device), weights)
     except ValueError as error:
-        _fail(str(error))
-    print_evaluation(evaluation, _out)
+        fail(str(error))
+    print_evaluation(evaluation, stdout)
     if json_file is not None:
         json_file.write_text(json.dumps(asdict(evaluation)))
     if plot is not None:
@@ -344,109 +348,9 @@ def train(
     from pipeline.train import run_training  # noqa: PLC0415 - as above
 
     try:
-        run_training(photos, out, config, evaluate_on, start_from, find_device(device), _out)
+        run_training(photos, out, config, evaluate_on, start_from, find_device(device), stdout)
     except ValueError as error:
-        _fail(str(error))
-
-
-def _info(file: RgcFile) -> dict[str, Any]:
-    lengths = file.prefix_bytes()
-    metadata = {name: len(getattr(file, name)) for name in ("exif", "icc_profile", "xmp", "alpha")}
-    return {
-        "width": file.width,
-        "height": file.height,
-        "colour": "grey" if file.grey else "RGB",
-        "model": file.model_id,
-        "complete": len(file.codes) == len(file.ms_ssim),
-        **{f"{name}_bytes": size for name, size in metadata.items()},
-        "source": file.source,
-        "iterations": [
-            {"bytes": length, "ms_ssim": quality}
-            for length, quality in zip(lengths, file.ms_ssim, strict=False)
-        ],
-    }
-
-
-def _print_findings(
-    report: AuditReport, verification: Verification | None, list_to: str | None, as_json: bool
-) -> None:
-    """What verifying found, before the list is written: that may fail, and the findings took hours."""
-    if verification is not None and list_to is not None:
-        verification.drop_changed(_err)
-    if as_json:
-        print(json.dumps({**asdict(report), "verification": verification and verification.summary()}))
-    elif verification is not None:
-        print_verification(verification, _out)
-    if verification is not None and list_to is not None:
-        _write_list(list_to, verification.safe_to_delete)
-        if not as_json:
-            print_safe_to_delete(verification, _out)
-
-
-def _write_list(path: str, uris: list[str]) -> None:
-    try:
-        write_bytes(path, "".join(f"{uri}\n" for uri in uris).encode())
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"cannot be written: {error}", param_hint="--safe-to-delete") from error
-
-
-def _compare(manifests: list[str], run: str, where: str | None, as_json: bool) -> NoReturn:
-    comparison = compare(manifests, run, where)
-    if as_json:
-        print(json.dumps(asdict(comparison)))
-    else:
-        print_comparison(comparison, _out)
-    _fail_if_skipped(comparison.skipped)
-    raise typer.Exit
-
-
-def _fail_if_skipped(skipped: list[dict[str, str]]) -> None:
-    for file in skipped:
-        _err.print(f"skipped: {file['uri']}: {file['reason']}", highlight=False, markup=False)
-    if skipped:
-        raise typer.Exit(1)
-
-
-@contextmanager
-def _waiting_for_a_run() -> Iterator[None]:
-    """Says what becomes of a run that ends early, and of one elsewhere that is not waited for any longer."""
-    try:
-        yield
-    except KeyboardInterrupt:  # only elsewhere: see `followed`
-        _err.print("not waiting any longer; the job goes on, until it is cancelled where it runs")
-        _err.print("on Dataflow: gcloud dataflow jobs cancel JOB --region REGION")
-        raise typer.Exit(EXIT_STATUS) from None
-    except Exception as error:  # whatever a runner raises
-        _fail(f"the run ended early: {last_line(error)}; what is done is kept, and the same call goes on")
-
-
-def _report_run(outcome: Outcome, source: str, output: str) -> NoReturn:
-    """Prints what a compress run came to, and exits."""
-    folder = join(manifest_folder(output), f"run={outcome.run.run_id}")
-    if not manifest_files(folder):
-        _exit_if_stopped(outcome.stopped, outcome.tally)
-        raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")
-    report = audit(folder)
-    print_totals(report, _out)
-    if resumed := outcome.tally.resumed:
-        new = report.totals["photos"] - resumed
-        _out.print(f"{resumed} of them were finished in an earlier run, {new} in this one")
-    _out.print(f"manifest: {folder}", highlight=False)
-    print_failed(report, _err)
-    _exit_if_stopped(outcome.stopped, outcome.tally)
-    raise typer.Exit(1 if report.failed else 0)
-
-
-def _exit_if_stopped(why: str, tally: Tally) -> None:
-    if why:
-        done = f"{tally.finished} of {tally.found} files are done"
-        _out.print(f"stopped: {why}; {done}, and the same call goes on", highlight=False)
-        raise typer.Exit(EXIT_STATUS if why == INTERRUPTED else 1)
-
-
-def _fail(message: str) -> NoReturn:
-    _err.print(message, highlight=False, markup=False)
-    raise typer.Exit(1)
+        fail(str(error))
 
 
 def main() -> None:

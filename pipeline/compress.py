@@ -31,7 +31,8 @@ DEFAULT_BATCH_PIXELS = 1 << 22
 class CompressJob:
     """One run: from where to where, to which settings, and how.
 
-    Local paths are absolute: rows name photos by them, whoever wrote them from wherever.
+    Local paths are absolute: rows name photos by them, whoever wrote them from wherever. `given_up` are the
+    URIs of photos that are `failed` untried.
     """
 
     source: str
@@ -42,6 +43,8 @@ class CompressJob:
     max_batch_pixels: int = DEFAULT_BATCH_PIXELS
     progress_path: str | None = None
     stop_path: str | None = None
+    loaded_ahead: int = LOADED_AHEAD
+    given_up: frozenset[str] = frozenset()
 
 
 def check_settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
@@ -71,6 +74,7 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
     handler = EncodeHandler(job.settings, job.device, job.max_batch_pixels, torch_threads(options))
     hints = inference_hints(options)
     run, progress, stop = job.run, job.progress_path, job.stop_path
+    load = partial(load_or_reject, run=run, given_up=job.given_up, progress_path=progress)
     with beam.Pipeline(runner=local_runner(options, stop), options=options) as pipeline:
         photos = (
             pipeline
@@ -82,7 +86,7 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
             photos[TO_DO]
             | "Balance" >> Balance(local_workers(options))
             | "Load"
-            >> beam.ParDo(MapAhead(partial(load_or_reject, run=run), LOADED_AHEAD, stop))
+            >> beam.ParDo(MapAhead(load, job.loaded_ahead, stop))
             .with_resource_hints(**hints)
             .with_outputs(LOADED, REJECTED)
         )

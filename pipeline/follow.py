@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.5
 
 @dataclass
 class Tally:
-    """What has been counted so far."""
+    """What has been counted so far. `in_hand` are the URIs of photos that are begun and not finished."""
 
     found: int = 0
     found_bytes: int = 0
@@ -38,12 +38,17 @@ class Tally:
     saved_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     failures: list[Tick] = field(default_factory=list)
+    in_hand: set[str] = field(default_factory=set)
 
     def count(self, tick: Tick) -> None:
         if tick.status == "found":
             self.found += 1
             self.found_bytes += tick.source_bytes
             return
+        if tick.status == "begun":
+            self.in_hand.add(tick.uri)
+            return
+        self.in_hand.discard(tick.uri)
         self.finished += 1
         self.finished_bytes += tick.source_bytes
         self.saved_bytes += tick.saved_bytes

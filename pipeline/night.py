@@ -10,8 +10,6 @@ from pipeline.follow import Tally, followed
 from transforms.manifest import Run
 from transforms.progress import WORKER_ENDED
 
-MOST_STARTS = 10
-
 
 class EndedEarlyError(RuntimeError):
     """A run that something ended, and that it did not help to start again."""
@@ -29,29 +27,37 @@ class Outcome:
 def compress_here(job: CompressJob, options: PipelineOptions, console: Console) -> Outcome:
     """Runs a job to its end, following it on `console`.
 
-    What a night brings need not be its end: a worker process that the system kills for memory, or an error
-    of the GPU's. What is done stays done, so the job is started again, up to `MOST_STARTS` times in all, each
-    time under an id of its own. But not where the last start encoded nothing: then it would not help.
+    What a night brings need not be its end: a worker process that the system kills for memory, or that a
+    photo crashes, or an error of the GPU's. What is done stays done, so the job is started again, each time
+    under an id of its own, for as long as that helps: the last start encoded something, or found out which
+    photos were in hand when a worker was killed. After that one is in hand at a time, which also takes less
+    memory; one that was so twice when its worker was killed is given up: no photo ends a night.
 
     Raises:
         EndedEarlyError: saying by what.
     """
-    for start in range(1, MOST_STARTS + 1):
+    suspects: set[str] = set()
+    while True:
         with followed(console, "compress") as follower:
             error = ""
             try:
                 run_compress(replace(job, progress_path=follower.path, stop_path=follower.stop_path), options)
             except Exception as raised:
                 error = last_line(raised)
-        if not error and follower.stopped != WORKER_ENDED:
-            return Outcome(job.run, follower.tally, follower.stopped)
+        killed, tally = follower.stopped == WORKER_ENDED, follower.tally
+        if not error and not killed:
+            return Outcome(job.run, tally, follower.stopped)
         error = ": ".join(filter(None, [follower.stopped, error]))
-        helps = follower.stopped in ("", WORKER_ENDED) and follower.tally.encoded
-        if not helps or start == MOST_STARTS:
-            break
+        helps = tally.encoded or (killed and tally.in_hand)
+        if not helps or follower.stopped not in ("", WORKER_ENDED):
+            raise EndedEarlyError(error)
         console.print(f"the run ended early: {error}; starting it again", highlight=False, markup=False)
+        if killed:
+            job = replace(
+                job, max_batch_pixels=1, loaded_ahead=0, given_up=job.given_up | (suspects & tally.in_hand)
+            )
+            suspects |= tally.in_hand
         job = replace(job, run=new_run(job.settings))
-    raise EndedEarlyError(error)
 
 
 def last_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from model.codec import Codec
 from model.network import CodecConfig, ResidualGRUCodec
 from pipeline.samples import sample_folder
 from tests.storage import Storage, storage_server
-from transforms.gcs import client
+from transforms import gcs
 
 TINY = CodecConfig(
     coarse_iterations=2,
@@ -79,6 +79,6 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Storage]:
     with storage_server() as server:
         for key, value in server.environment.items():
             monkeypatch.setenv(key, value)
-        client.cache_clear()
+        gcs._client.cache_clear()
         yield server
-        client.cache_clear()
+        gcs._client.cache_clear()

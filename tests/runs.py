@@ -5,8 +5,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,35 @@ def codes(output: str | Path) -> dict[str, bytes]:
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
     pipe = subprocess.PIPE
     return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, start_new_session=True)
 
 
-def wait_for(pattern: str, output: Path, process: subprocess.Popen[bytes]) -> None:
-    """Waits for the first such file."""
-    while not list(output.rglob(pattern)):
-        assert process.poll() is None
+def wait_until(holds: Callable[[], object], seconds: float = 120.0) -> None:
+    """Waits until something holds, with an AssertionError if that takes too long."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def wait_for(pattern: str, output: Path, process: subprocess.Popen[bytes]) -> None:
+    """Waits for the first such file of a process that is running."""
+    wait_until(lambda: list(output.rglob(pattern)) or process.poll() is not None)
+    assert process.poll() is None
 
 
 def more_photos(folder: Path, count: int) -> None:
     """Copies of the folder's a.jpg."""
     for number in range(count):
         (folder / f"copy{number}.jpg").write_bytes((folder / "a.jpg").read_bytes())
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @contextmanager
@@ -89,8 +103,7 @@ def worker_pool() -> Iterator[list[str]]:
     ]
     try:
         for port in ports:
-            while socket.socket().connect_ex(("127.0.0.1", int(port))):
-                time.sleep(0.05)
+            wait_until(partial(_listens, int(port)))
         address = ["--job_endpoint", f"127.0.0.1:{ports[0]}", "--environment_config", f"127.0.0.1:{ports[1]}"]
         yield ["--runner", "PortableRunner", "--environment_type", "EXTERNAL", *address]
     finally:

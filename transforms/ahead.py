@@ -22,7 +22,7 @@ class MapAhead(beam.DoFn):
     A result that is a `TaggedOutput` goes where its tag says. Elements are in the global window.
 
     Args:
-        ahead: elements that are begun before their turn, each in a thread of its own.
+        ahead: elements that are begun before their turn, each in a thread of its own; 0 for one at a time.
         stop_path: once a file is there, elements are passed over: nothing comes of them.
     """
 
@@ -32,7 +32,7 @@ class MapAhead(beam.DoFn):
         self._stop_path = stop_path
 
     def setup(self) -> None:
-        self._threads = ThreadPoolExecutor(self._ahead)
+        self._threads = ThreadPoolExecutor(max(self._ahead, 1))
 
     def start_bundle(self) -> None:
         self._begun: deque[Future[list[Any]]] = deque()

@@ -7,10 +7,12 @@ from apache_beam.pvalue import TaggedOutput
 from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
 from transforms.elements import LoadedPhoto, Photo
 from transforms.manifest import ManifestRow, Run
+from transforms.progress import report_begun
 from transforms.storage import read_bytes
 
 LOADED = "loaded"
 REJECTED = "rejected"
+KILLS_WORKERS = "twice, the worker process that had it in hand was killed; the next run tries it again"
 
 
 def load_photo(photo: Photo) -> LoadedPhoto:
@@ -27,8 +29,18 @@ def load_photo(photo: Photo) -> LoadedPhoto:
     return LoadedPhoto(photo, hashlib.sha256(data).hexdigest(), read_photo(data))
 
 
-def load_or_reject(photo: Photo, run: Run) -> TaggedOutput:
-    """A `LOADED` photo, or the row of one `REJECTED`: `kept` if it is no photo, `failed` if unreadable."""
+def load_or_reject(
+    photo: Photo, run: Run, given_up: frozenset[str] = frozenset(), progress_path: str | None = None
+) -> TaggedOutput:
+    """A `LOADED` photo, or the row of one `REJECTED`: `kept` if it is no photo, `failed` if unreadable.
+
+    Args:
+        given_up: URIs of photos that are not to be touched: see `pipeline.night`.
+        progress_path: see `report_begun`.
+    """
+    if photo.uri in given_up:
+        return TaggedOutput(REJECTED, ManifestRow.not_encoded(run, photo, "failed", KILLS_WORKERS))
+    report_begun(photo, progress_path)
     try:
         return TaggedOutput(LOADED, load_photo(photo))
     except NotAPhotoError as error:

@@ -4,6 +4,7 @@ Not through Beam's filesystem, which makes a client for each call, checks no che
 object's generation. STORAGE_EMULATOR_HOST leads to an emulator, without credentials.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -20,17 +21,23 @@ SCHEME = "gs://"
 _SECONDS_OF_RETRYING = 900.0  # an outage of minutes must not cost a night's work
 _RETRY = DEFAULT_RETRY.with_timeout(_SECONDS_OF_RETRYING)
 _FIELDS = "items(name,size,generation,crc32c,updated),nextPageToken"
-_CONNECTIONS = 32  # of a process; the threads that look up what is finished are as many
+CONNECTIONS = 32  # of a process, and so as many requests at the same time
+_MAKING_THE_CLIENT = threading.Lock()
 
 
 class ConflictError(OSError):
     """A file is not, or no longer, the one that was meant."""
 
 
-@lru_cache(1)
 def client() -> Client:
+    with _MAKING_THE_CLIENT:  # else each of the first threads would make its own
+        return _client()
+
+
+@lru_cache(1)
+def _client() -> Client:
     made = Client(project=None)  # a project is only needed to make buckets
-    made._http.mount("https://", HTTPAdapter(pool_maxsize=_CONNECTIONS))  # as Google's own samples do
+    made._http.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))  # as Google's own samples do
     return made
 
 

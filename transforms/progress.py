@@ -21,7 +21,7 @@ WORKER_ENDED = "a worker process was killed"
 
 @dataclass(frozen=True)
 class Tick:
-    """A photo that was found (`status` "found") or finished (its row's status).
+    """A photo that was found (`status` "found"), taken in hand ("begun") or finished (its row's status).
 
     Attributes:
         resumed: finished in an earlier run.
@@ -70,6 +70,10 @@ def stop_if_full(error: Exception, path: str | None) -> None:
 def report_found(photo: Photo, path: str | None) -> Photo:
     report(Tick(photo.uri, "found", photo.size), path)
     return photo
+
+
+def report_begun(photo: Photo, path: str | None) -> None:
+    report(Tick(photo.uri, "begun", photo.size), path)
 
 
 def report_row(row: ManifestRow, resumed: bool, path: str | None) -> ManifestRow:

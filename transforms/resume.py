@@ -12,6 +12,7 @@ from apache_beam.pvalue import TaggedOutput
 from model.container import RgcError, RgcFile, read_rgc
 from transforms.ahead import MapAhead
 from transforms.elements import Photo
+from transforms.gcs import CONNECTIONS
 from transforms.manifest import ManifestRow, Run, manifest_files, manifest_folder, read_rows
 from transforms.storage import Status, is_utf8, join, list_folder, read_bytes
 
@@ -19,7 +20,6 @@ _LOG = logging.getLogger(__name__)
 
 DONE = "done"
 TO_DO = "to_do"
-_LOOKUPS = 32  # files that a process reads at the same time: requests to storage take their time, not ours
 _SUFFIX = ".rgc"
 
 
@@ -135,7 +135,7 @@ class SkipFinished(beam.PTransform):
             | "Latest" >> beam.CombinePerKey(latest)
         )
         keyed = photos | "PhotosByUri" >> beam.Map(lambda photo: (photo.uri, photo))
-        split = MapAhead(partial(_split, run=self._run), _LOOKUPS, self._stop_path)
+        split = MapAhead(partial(_split, run=self._run), CONNECTIONS, self._stop_path)
         return (
             {"photos": keyed, "files": files, "earlier": earlier}
             | beam.CoGroupByKey()

@@ -70,14 +70,14 @@ def submitting() -> Iterator[None]:
     """For as long as the context lasts, jobs are submitted to a storage server; there is one photo."""
     anonymous = mock.patch.object(google.auth, "default", lambda **_: (AnonymousCredentials(), None))
     with storage_server() as server, mock.patch.dict(os.environ, server.environment), anonymous:
-        gcs.client.cache_clear()
+        gcs._client.cache_clear()
         for bucket in ("photos", "my-project-rgc"):
             gcs.client().create_bucket(bucket)
         write_bytes(f"{INPUT}/a.jpg", b"x")
         try:
             yield
         finally:
-            gcs.client.cache_clear()
+            gcs._client.cache_clear()
 
 
 def what_was_submitted() -> Submitted:

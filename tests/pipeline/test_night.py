@@ -17,15 +17,28 @@ from rich.console import Console
 from model.settings import Settings
 from pipeline import night
 from pipeline.compress import CompressJob, new_run
-from pipeline.night import MOST_STARTS, EndedEarlyError, compress_here
-from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait_for, worker_pool
+from pipeline.night import EndedEarlyError, compress_here
+from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait_for, wait_until, worker_pool
 from tests.storage import Storage, upload_folder
 from transforms import write
-from transforms.progress import OUTPUT_FULL, Tick, ask_to_stop, report
+from transforms.decode import KILLS_WORKERS
+from transforms.progress import OUTPUT_FULL, WORKER_ENDED, Tick, ask_to_stop, report
 from transforms.storage import list_folder, write_bytes
 
 ONE_BY_ONE = ["--iterations", "1", "--max-batch-pixels", "1"]
 SOURCE = "gs://archive/photos"
+
+
+CRASHING_DECODER = """
+import os, signal
+import PIL.Image
+def crashing(*arguments, open=PIL.Image.open, **options):
+    image = open(*arguments, **options)
+    if image.size == (77, 7):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return image
+PIL.Image.open = crashing
+"""
 
 
 def many_codes(image: Image.Image, folder: Path, count: int) -> Path:
@@ -144,9 +157,8 @@ def test_a_job_elsewhere_goes_on_and_ctrl_c_says_so(photo_folder: Path, tmp_path
         wait_for("*.rgc", output, process)
         os.killpg(process.pid, signal.SIGINT)
         complaints = process.communicate(timeout=10)[1].decode()
-        assert process.returncode == 130 and "the job goes on" in complaints
-        while not list(output.rglob("*.parquet")):
-            time.sleep(0.1)
+        assert process.returncode == 130 and "a job that was submitted goes on" in complaints
+        wait_until(lambda: list(output.rglob("*.parquet")))
     assert len(rows(output)) == 14
 
 
@@ -165,36 +177,53 @@ def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Pa
     assert len(rows(output)) == 84 and len(codes(output)) == 82
 
 
+def test_a_photo_that_kills_its_workers_does_not_end_the_night(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_photos(photo_folder, 20)
+    Image.new("RGB", (77, 7)).save(photo_folder / "killer.png")
+    # In every process that is started: a decoder that crashes on such a photo.
+    (tmp_path / "sitecustomize.py").write_text(CRASHING_DECODER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output = tmp_path / "out"
+    process = start("compress", photo_folder, output, *ONE_BY_ONE, *TWO_PROCESSES)
+    said, complaints = (text.decode() for text in process.communicate(timeout=180))
+    assert complaints.count("starting it again") == 2
+    assert process.returncode == 1 and "25 photos: 22 encoded, 1 kept, 2 failed" in said
+    assert rows(output)[str(photo_folder / "killer.png")]["reason"] == KILLS_WORKERS
+    assert len(codes(output)) == 22
+
+
 @pytest.mark.parametrize(
-    ("ends", "starts"),
+    ("ends", "starts", "reason"),
     [
-        ([("encoded", "boom"), ("encoded", "boom"), ("encoded", "")], 3),
-        ([("encoded", "boom"), ("failed", "boom")], 2),  # it does not help
-        ([("encoded", "boom")] * 20, MOST_STARTS),
-        ([("stopped", "boom")], 1),  # nobody wants it to go on
+        ([("encoded", "boom"), ("encoded", "boom"), ("encoded", "")], 3, ""),
+        ([("encoded", "boom"), ("failed", "boom")], 2, "boom"),  # it does not help
+        ([("full", "boom")], 1, "OUTPUT is full: boom"),  # nor does it here
+        ([("killed", "boom")], 1, "a worker process was killed: boom"),  # before there was any work
     ],
 )
 def test_a_run_is_started_again_while_that_helps(
-    ends: list[tuple[str, str]], starts: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ends: list[tuple[str, str]], starts: int, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     jobs: list[CompressJob] = []
 
     def run(job: CompressJob, options: PipelineOptions) -> None:
         status, error = ends[len(jobs)]
         jobs.append(job)
-        report(Tick("a.jpg", status, 1), job.progress_path)
-        if status == "stopped":
-            ask_to_stop(job.stop_path, OUTPUT_FULL)
+        if (why := {"full": OUTPUT_FULL, "killed": WORKER_ENDED}.get(status)) is not None:
+            ask_to_stop(job.stop_path, why)
+        else:
+            report(Tick("a.jpg", status, 1), job.progress_path)
         if error:
             raise RuntimeError(f"a worker's traceback\n{error}")
 
     monkeypatch.setattr(night, "run_compress", run)
     settings = Settings.default()
     job = CompressJob("in", str(tmp_path), settings, new_run(settings))
-    if starts == 3:
+    if not reason:
         assert compress_here(job, PipelineOptions([]), Console(quiet=True)).run == jobs[-1].run
     else:
-        reason = "OUTPUT is full: boom" if ends[0][0] == "stopped" else "boom"
         with pytest.raises(EndedEarlyError, match=f"^{reason}$"):
             compress_here(job, PipelineOptions([]), Console(quiet=True))
     assert len({job.run.run_id for job in jobs}) == len(jobs) == starts
