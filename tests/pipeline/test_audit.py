@@ -1,81 +1,25 @@
 """What manifests add up to: made up row by row where the rows matter, of real runs where the sums do."""
 
 import json
-import os
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from rich.console import Console
-from typer.testing import CliRunner, Result
 
 from pipeline.audit import audit, print_audit, print_failed
-from pipeline.cli import app
-from pipeline.compare import compare
 from pipeline.manifests import ManifestError, WhereError, open_manifests, query
-from pipeline.samples import sample_folder
+from tests.manifests import FIRST, SECOND, kept, row, write, write_run
+from tests.runs import rgc
 from tests.storage import Storage, upload_folder
-from transforms.manifest import SCHEMA, VERSION, ManifestRow, manifest_files, read_table
-
-ROOT = Path(__file__).parents[2]
-SETTINGS = '{"target_ms_ssim":0.95}'
-FIRST, SECOND = "20261101T220000.000000Z-aaaaaa", "20261102T220000.000000Z-bbbbbb"
-
-
-def rgc(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def row(uri: str, run: str = FIRST, **columns: Any) -> dict[str, Any]:
-    """A row of a photo of 2 megapixels; encoded, from 1,000,000 to 100,000 bytes, if not said otherwise."""
-    encoded = {
-        "status": "encoded",
-        "source_bytes": 1_000_000,
-        "saved_bytes": 900_000,
-        "source_format": "JPEG",
-    }
-    measured = {"width": 2000, "height": 1000, "bits_per_pixel": 0.4, "ms_ssim": 0.96}
-    made = ManifestRow(
-        source_uri=uri,
-        **{**encoded, **measured, **columns},
-        source_fingerprint="1-2",
-        model="rgc-0123456789ab",
-        settings=SETTINGS,
-        run_id=run,
-        finished_at=datetime(2026, 11, 1, tzinfo=UTC),
-    )
-    return asdict(made)
-
-
-def kept(uri: str, reason: str, run: str = FIRST, **columns: Any) -> dict[str, Any]:
-    columns = {"status": "kept", "saved_bytes": 0, "ms_ssim": None, "bits_per_pixel": None, **columns}
-    return row(uri, run, reason=reason, **columns)
-
-
-def write(
-    path: Path, rows: Sequence[dict[str, Any]], schema: pa.Schema = SCHEMA, version: int | None = None
-) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = None if version is None else {"rgc_manifest": str(version)}
-    table = pa.Table.from_pylist(list(rows), schema.with_metadata(metadata))
-    pq.write_table(table, path, compression="zstd")
-    return path
-
-
-def write_run(output: Path, run: str, rows: Sequence[dict[str, Any]]) -> Path:
-    path = output / "manifest" / f"run={run}" / "rows-00000-of-00001.parquet"
-    return write(path, rows)
+from transforms.manifest import SCHEMA, VERSION, manifest_files, read_table
 
 
 def printed(output: Path) -> str:
@@ -84,22 +28,6 @@ def printed(output: Path) -> str:
         console.quiet = False
         print_audit(audit(str(output)), console)
     return capture.get()
-
-
-@pytest.fixture(scope="module")
-def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output of two runs over a few real photos."""
-    folder = tmp_path_factory.mktemp("audited")
-    (folder / "photos" / "trip").mkdir(parents=True)
-    with Image.open(sample_folder() / "astronaut.png") as image:
-        small = image.convert("RGB").resize((160, 96))
-    small.save(folder / "photos" / "a.jpg", quality=95)
-    small.rotate(180).save(folder / "photos" / "trip" / "b.png")
-    (folder / "photos" / "trip" / "broken.jpg").write_bytes((folder / "photos" / "a.jpg").read_bytes()[:2000])
-    (folder / "photos" / "notes.txt").write_text("not a photo")
-    for iterations in ("1", "2"):
-        rgc("compress", folder / "photos", folder / "out", "--iterations", iterations)
-    return folder / "out"
 
 
 def test_totals_agree_with_pyarrow_and_with_the_disk(compressed: Path) -> None:
@@ -381,105 +309,3 @@ def test_objects(storage: Storage, tmp_path: Path) -> None:
         audit("gs://archive/none")
     with pytest.raises(ManifestError, match="s3://"):
         audit("s3://archive")
-
-
-def test_two_runs_side_by_side(tmp_path: Path) -> None:
-    first = [row(f"/p/{i}.jpg", encode_seconds=2.0) for i in range(3)]
-    first += [row("/p/gone.jpg"), row("/p/edited.jpg"), kept("/p/hard.jpg", "out of reach")]
-    better = {"ms_ssim": 0.98, "encode_seconds": 1.0}
-    second = [row(f"/p/{i}.jpg", SECOND, saved_bytes=900_000 - i, **better) for i in range(3)]
-    second += [
-        row("/p/edited.jpg", SECOND, source_bytes=5),
-        row("/p/hard.jpg", SECOND),
-        row("/p/new.jpg", SECOND),
-    ]
-    write_run(tmp_path, FIRST, first)
-    write_run(tmp_path, SECOND, second)
-    runs = [str(tmp_path / "manifest" / f"run={run}") for run in (FIRST, SECOND)]
-    comparison = compare([str(tmp_path)], FIRST)
-    assert comparison == compare([runs[1]], runs[0]) == compare([str(tmp_path)], f"run={FIRST}")
-    assert comparison == compare([str(tmp_path)], runs[0])
-    assert comparison == compare([str(tmp_path)], os.path.relpath(runs[0]))
-    assert comparison.before_made_by == [{"model": "rgc-0123456789ab", "settings": SETTINGS, "rows": 6}]
-    assert comparison.counts == {"photos": 4, "changed": 1, "only_before": 1, "only_after": 1}
-    before, after = comparison.before, comparison.after
-    assert (before["encoded"], before["kept"], after["encoded"]) == (3, 1, 4)
-    assert (before["mean_ms_ssim"], after["mean_ms_ssim"]) == pytest.approx((0.96, 0.98))
-    assert (before["megapixels_per_second"], after["megapixels_per_second"]) == pytest.approx((1.0, 2.0))
-    assert after["bytes_after"] == 300_003 + 100_000
-    assert comparison.moved == [{"before": "kept", "after": "encoded", "photos": 1}]
-    assert [each["source_uri"] for each in comparison.bytes_changed] == [
-        "/p/hard.jpg",
-        "/p/2.jpg",
-        "/p/1.jpg",
-    ]
-    changed = {"source_uri": "/p/2.jpg", "before_bytes": 100_000, "after_bytes": 100_002}
-    assert comparison.bytes_changed[1] == changed
-    assert len(comparison.quality_changed) == 3
-    backwards = compare([runs[0]], runs[1])
-    assert (backwards.before, backwards.after) == (after, before)
-    assert compare([str(tmp_path)], FIRST, "source_uri < '/p/2'").counts["photos"] == 2
-    result = rgc("audit", tmp_path, "--compare", FIRST)
-    assert result.exit_code == 0 and "4 photos in both runs" in result.output and "0.9800" in result.output
-    assert f"before: 6 rows of model rgc-0123456789ab, {SETTINGS}" in result.output
-    assert json.loads(rgc("audit", tmp_path, "--compare", FIRST, "--json").output)["counts"]["photos"] == 4
-    unknown = rgc("audit", tmp_path, "--compare", "20270101")
-    assert unknown.exit_code == 1 and "20270101: no manifest there" in unknown.output
-    alone = rgc("audit", runs[0], "--compare", runs[0])
-    assert alone.exit_code == 1 and "nothing to compare with" in alone.output
-    together = rgc("audit", tmp_path, "--compare", FIRST, "--verify", "1")
-    assert together.exit_code == 2 and "--compare" in together.output
-
-
-def test_a_bad_file_of_both_sides_is_named_once(tmp_path: Path) -> None:
-    """And whichever way the earlier run is given, it is not what it is compared with."""
-    bad = write_run(tmp_path, FIRST, [row("/p/a.jpg")]).with_name("bad.parquet")
-    bad.write_text("no Parquet")
-    write_run(tmp_path, SECOND, [row("/p/a.jpg", SECOND)])
-    for run in (FIRST, str(bad.parent)):
-        comparison = compare([str(tmp_path)], run)
-        assert [each["uri"] for each in comparison.skipped] == [str(bad)]
-        assert comparison.counts["only_after"] == 0
-
-
-def answers(output: Path) -> list[list[dict[str, Any]]]:
-    """To the README's questions about an output of two runs; as they stand there, but for names."""
-    runs = sorted(path.name.removeprefix("run=") for path in (output / "manifest").iterdir())
-    blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    text = "\n".join(blocks).replace("OUT/", f"{output}/")
-    for name, run in zip(("RUN1", "RUN2"), runs, strict=True):
-        text = text.replace(name, run)
-    statements = [statement.strip() for statement in text.split(";") if statement.strip()]
-    with duckdb.connect() as database:
-        for statement in statements[:2]:
-            database.execute(statement)  # the views
-        return [query(database, statement) for statement in statements[2:]]
-
-
-def test_questions_of_the_readme_run_on_a_real_manifest(compressed: Path) -> None:
-    saved, folders, worst, why, changed = answers(compressed)
-    totals = audit(str(compressed)).totals
-    assert saved[0]["photos"] == 4 and saved[0]["bytes_after"] == totals["bytes_after"]
-    assert sum(each["saved"] for each in folders) == totals["saved_bytes"]
-    assert worst[0]["ms_ssim"] == totals["worst_ms_ssim"] and len(worst) == 2
-    assert {each["status"]: each["photos"] for each in why} == {"kept": 1, "failed": 1}
-    assert len(changed) == 2 and all(each["ms_ssim_gained"] > 0 for each in changed)
-
-
-def test_questions_of_the_readme_on_odd_manifests(tmp_path: Path) -> None:
-    """A photo that was kept and then encoded has changed; of nothing no share is saved."""
-    write_run(tmp_path / "a", FIRST, [kept("/p/a.jpg", "hard"), row("/p/b.jpg", rgc_sha256="1")])
-    encoded = [row(f"/p/{name}.jpg", SECOND, rgc_sha256="1") for name in "ab"]
-    write_run(tmp_path / "a", SECOND, encoded)
-    *_, changed = answers(tmp_path / "a")
-    assert changed == [{"source_uri": "/p/a.jpg", "bytes_gained": 900_000, "ms_ssim_gained": None}]
-    for run in (FIRST, SECOND):
-        write_run(tmp_path / "b", run, [kept("/p/a.jpg", "not a photo", run, source_bytes=0)])
-    assert answers(tmp_path / "b")[0][0]["share_saved"] is None
-
-
-def test_the_table_of_bigquery_has_the_columns_of_the_manifest() -> None:
-    definition = (ROOT / "infra" / "bigquery" / "manifest.sql").read_text()
-    columns = re.findall(r"^  (\w+) ([A-Z0-9]+),?$", definition, re.MULTILINE)
-    types = {"string": "STRING", "int32": "INT64", "int64": "INT64", "double": "FLOAT64"}
-    assert columns == [(field.name, types.get(str(field.type), "TIMESTAMP")) for field in SCHEMA]
