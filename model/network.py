@@ -28,8 +28,8 @@ class CodecConfig:
         context_hidden: width of the context model in each step.
     """
 
-    coarse_iterations: int = 4
-    fine_iterations: int = 4
+    coarse_iterations: int = 3
+    fine_iterations: int = 5
     coarse_bits: int = 16
     fine_bits: int = 32
     quarter_channels: int = 64

@@ -269,13 +269,21 @@ class Trainer:
         """Goes on from a checkpoint.
 
         Raises:
-            ValueError: it was saved under another configuration, naming what differs.
+            ValueError: it was saved under another configuration, naming what differs; or it was started
+                from other weights, by which the stage that is not trained differs.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
         ours, theirs = asdict(self.config), state["config"]
         changed = {key: (theirs.get(key), ours[key]) for key in ours if theirs.get(key) != ours[key]}
         if changed.keys() - {"steps"} or state["step"] > self.config.steps:  # a run may be made longer
             raise ValueError(f"{path} was saved under another configuration (there, here): {changed}")
+        still, model = ("fine" if self.config.stage == "coarse" else "coarse"), self.model.state_dict()
+        if any(
+            not torch.equal(weight, model[name])
+            for name, weight in state["model"].items()
+            if name.startswith(still)
+        ):
+            raise ValueError(f"{path} was started from other weights: its {still} stage is another one")
         self.model.load_state_dict(state["model"])
         for optimizer, optimizer_state in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)

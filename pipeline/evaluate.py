@@ -4,7 +4,7 @@ import io
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +57,7 @@ _SETTINGS = {
     "avif": (2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94, 98),
 }
 AGAINST = tuple(_CODECS)
+_SPAWN = multiprocessing.get_context("spawn")
 _LEAST_OVERLAP = 0.1  # of the range of quality that two curves span, for a BD-rate that means something
 
 
@@ -109,11 +110,8 @@ def evaluate(
     rgc's files are decoded by another process, which sees nothing but their bytes.
     """
     curves = {"rgc": rgc_curve(photos, device, weights)}
-    for name in against:
-        curves[name] = [
-            _mean([_pillow_point(_CODECS[name], setting, photo.pixels) for photo in photos])
-            for setting in _SETTINGS[name]
-        ]
+    with ProcessPoolExecutor(mp_context=_SPAWN, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        curves |= {name: _pillow_curve(name, photos, pool) for name in against}
     curves |= published
     return Evaluation(
         len(photos),
@@ -128,8 +126,7 @@ def rgc_curve(
 ) -> list[RatePoint]:
     """One point for each iteration, over whole files that end there."""
     codec = Codec.load(device, weights=weights)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=spawn) as decoder:
+    with ProcessPoolExecutor(1, mp_context=_SPAWN) as decoder:
         measured = []
         for photo in photos:
             data = encode_photo(codec, photo, Settings(iterations=codec.iterations)).to_bytes()
@@ -148,8 +145,17 @@ def _measure_rgc(data: bytes, pixels: NDArray[np.uint8], device: str, weights: P
     return [_point(length, image, pixels) for length, image in zip(file.prefix_bytes(), decoded, strict=True)]
 
 
-def _pillow_point(codec: PillowCodec, setting: int, pixels: NDArray[np.uint8]) -> RatePoint:
-    data = codec.encode(pixels, setting)
+def _pillow_curve(name: str, photos: Sequence[DecodedPhoto], pool: Executor) -> list[RatePoint]:
+    """One point for each of the codec's settings; photos in parallel, as most of it takes one core."""
+    measured = [
+        [pool.submit(_pillow_point, name, setting, photo.pixels) for photo in photos]
+        for setting in _SETTINGS[name]
+    ]
+    return [_mean([point.result() for point in points]) for points in measured]
+
+
+def _pillow_point(name: str, setting: int, pixels: NDArray[np.uint8]) -> RatePoint:
+    data = _CODECS[name].encode(pixels, setting)
     return _point(len(data), decode_pillow(data), pixels)
 
 

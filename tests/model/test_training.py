@@ -96,7 +96,10 @@ def test_a_restored_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     whole = trainer(config=config)
     for batch in images:
         whole.train_step(batch)
-    first, second = trainer(config=config), trainer(seed=1, config=config)
+    first, second = trainer(config=config), trainer(config=config)
+    with torch.no_grad():
+        for parameter in second.stage.parameters():
+            parameter.zero_()
     for batch in images[:2]:
         first.train_step(batch)
     first.save(tmp_path / "checkpoint.pt")
@@ -115,6 +118,12 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> Non
     trainer(config=replace(CONFIG, steps=50)).restore(tmp_path / "checkpoint.pt")
     with pytest.raises(ValueError, match=r"checkpoint\.pt was saved under another.*'crop': \(64, 32\)"):
         trainer(config=replace(CONFIG, crop=32)).restore(tmp_path / "checkpoint.pt")
+
+
+def test_a_checkpoint_that_started_from_other_weights_is_refused(tmp_path: Path) -> None:
+    trainer().save(tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint\.pt was started from other weights: its fine stage"):
+        trainer(seed=1).restore(tmp_path / "checkpoint.pt")
 
 
 def test_a_run_is_not_made_shorter_than_it_is(tmp_path: Path) -> None:

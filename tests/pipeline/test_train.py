@@ -42,6 +42,8 @@ def test_train_goes_on_where_it_stopped_and_evaluates(
     assert "going on from step 1 of 2" in outputs[1] and "step 2/2" in outputs[1]
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [1, 2]
+    other = CliRunner().invoke(app, [*call, "--start-from", str(DEFAULT_WEIGHTS)])
+    assert other.exit_code == 1 and "checkpoint.pt was started from other weights" in other.output
     assert load_weights(out / "rgc.safetensors").config.iterations == 8
 
 
