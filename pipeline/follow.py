@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.interrupt import on_interrupt
-from transforms.progress import INTERRUPTED, Tick, ask_to_stop
+from transforms.progress import INTERRUPTED, WORKER_ENDED, Tick, ask_to_stop
 
 SECONDS_BETWEEN_LINES = 30.0
 _FOLDER_PREFIX = "rgc-progress-"
@@ -26,7 +26,7 @@ _POLL_SECONDS = 0.5
 
 @dataclass
 class Tally:
-    """What has been counted so far. `in_hand` are the URIs of photos that are begun and not finished."""
+    """What has been counted so far; and of photos that are begun or loaded, which process has them."""
 
     found: int = 0
     found_bytes: int = 0
@@ -38,17 +38,19 @@ class Tally:
     saved_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     failures: list[Tick] = field(default_factory=list)
-    in_hand: set[str] = field(default_factory=set)
+    begun: dict[str, int] = field(default_factory=dict)
+    loaded: dict[str, int] = field(default_factory=dict)
 
     def count(self, tick: Tick) -> None:
         if tick.status == "found":
             self.found += 1
             self.found_bytes += tick.source_bytes
             return
-        if tick.status == "begun":
-            self.in_hand.add(tick.uri)
+        self.begun.pop(tick.uri, None)
+        self.loaded.pop(tick.uri, None)
+        if tick.status in ("begun", "loaded"):
+            (self.begun if tick.status == "begun" else self.loaded)[tick.uri] = tick.worker
             return
-        self.in_hand.discard(tick.uri)
         self.finished += 1
         self.finished_bytes += tick.source_bytes
         self.saved_bytes += tick.saved_bytes
@@ -57,6 +59,13 @@ class Tally:
         self.new_pixels += 0 if tick.resumed else tick.pixels
         if tick.status == "failed":
             self.failures.append(tick)
+
+    def in_hand(self, worker: int | None) -> set[str]:
+        """What a process that was killed may have died of: photos that it was loading, else had loaded."""
+        for photos in (self.begun, self.loaded):
+            if found := {uri for uri, process in photos.items() if process == worker}:
+                return found
+        return set()
 
     def text(self) -> str:
         speed = self.new_pixels / 1e6 / max(time.monotonic() - self.started, 1e-3)
@@ -69,11 +78,13 @@ class Follower:
 
     Attributes:
         stopped: after that, why the run was asked to stop (see `ask_to_stop`); empty if it was not.
+        killed: and where that was because a worker process was killed, which one, the first if several.
     """
 
     def __init__(self, console: Console, verb: str) -> None:
         self.tally = Tally()
         self.stopped = ""
+        self.killed: int | None = None
         self._console = console
         self._verb = verb
         _remove_left_behind()
@@ -94,6 +105,9 @@ class Follower:
         if (stop := Path(self.stop_path)).exists():
             reasons = stop.read_text(encoding="utf-8").splitlines()
             self.stopped = INTERRUPTED if INTERRUPTED in reasons or not reasons else reasons[0]
+        if self.stopped.startswith(WORKER_ENDED):
+            self.killed = int(self.stopped.rpartition(" ")[2])
+            self.stopped = WORKER_ENDED
         self.clean_up()
 
     def ask_to_stop(self) -> None:

@@ -30,8 +30,8 @@ def compress_here(job: CompressJob, options: PipelineOptions, console: Console) 
     What a night brings need not be its end: a worker process that the system kills for memory, or that a
     photo crashes, or an error of the GPU's. What is done stays done, so the job is started again, each time
     under an id of its own, for as long as that helps: the last start encoded something, or found out which
-    photos were in hand when a worker was killed. After that one is in hand at a time, which also takes less
-    memory; one that was so twice when its worker was killed is given up: no photo ends a night.
+    photos a worker that was killed had in hand. After that each has one at a time, which also takes less
+    memory; a photo that was so in hand twice is given up: no photo ends a night.
 
     Raises:
         EndedEarlyError: saying by what.
@@ -44,19 +44,20 @@ def compress_here(job: CompressJob, options: PipelineOptions, console: Console) 
                 run_compress(replace(job, progress_path=follower.path, stop_path=follower.stop_path), options)
             except Exception as raised:
                 error = last_line(raised)
-        killed, tally = follower.stopped == WORKER_ENDED, follower.tally
-        if not error and not killed:
+        tally, killed = follower.tally, follower.killed
+        if not error and killed is None:
             return Outcome(job.run, tally, follower.stopped)
         error = ": ".join(filter(None, [follower.stopped, error]))
-        helps = tally.encoded or (killed and tally.in_hand)
+        in_hand = tally.in_hand(killed)
+        helps = tally.encoded or in_hand
         if not helps or follower.stopped not in ("", WORKER_ENDED):
             raise EndedEarlyError(error)
         console.print(f"the run ended early: {error}; starting it again", highlight=False, markup=False)
-        if killed:
+        if killed is not None:
             job = replace(
-                job, max_batch_pixels=1, loaded_ahead=0, given_up=job.given_up | (suspects & tally.in_hand)
+                job, max_batch_pixels=1, loaded_ahead=0, given_up=job.given_up | (suspects & in_hand)
             )
-            suspects |= tally.in_hand
+            suspects |= in_hand
         job = replace(job, run=new_run(job.settings))
 
 

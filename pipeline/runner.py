@@ -80,13 +80,14 @@ def worker_command(stop_path: str | None) -> str:
     """What starts a worker process, in a shell.
 
     It ignores Ctrl-C, which is meant for the run: see `on_interrupt`. Where it is killed, the shell asks the
-    other workers to stop: Beam gives the run up only once they have done all of their share, to the morning.
+    other workers to stop, and says which one it was: Beam gives the run up only once they have done all of
+    their share, to the morning.
     """
     command = f"{shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
     if stop_path is None:
         return f"trap '' INT TERM; exec {command}"
-    stop = f"echo {shlex.quote(WORKER_ENDED)} >> {shlex.quote(stop_path)}"
-    return f"trap '' INT TERM; {command} || {{ {stop}; }} 2> {os.devnull}"
+    stop = f"echo {shlex.quote(WORKER_ENDED)} $! >> {shlex.quote(stop_path)}"
+    return f"trap '' INT TERM; {command} & wait $! || {{ {stop}; }} 2> {os.devnull}"
 
 
 class _ProcessesRunner(FnApiRunner):

@@ -7,7 +7,7 @@ from apache_beam.pvalue import TaggedOutput
 from model.photo import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
 from transforms.elements import LoadedPhoto, Photo
 from transforms.manifest import ManifestRow, Run
-from transforms.progress import report_begun
+from transforms.progress import report_in_hand
 from transforms.storage import read_bytes
 
 LOADED = "loaded"
@@ -36,13 +36,15 @@ def load_or_reject(
 
     Args:
         given_up: URIs of photos that are not to be touched: see `pipeline.night`.
-        progress_path: see `report_begun`.
+        progress_path: see `report_in_hand`.
     """
     if photo.uri in given_up:
         return TaggedOutput(REJECTED, ManifestRow.not_encoded(run, photo, "failed", KILLS_WORKERS))
-    report_begun(photo, progress_path)
+    report_in_hand(photo, "begun", progress_path)
     try:
-        return TaggedOutput(LOADED, load_photo(photo))
+        loaded = load_photo(photo)
+        report_in_hand(photo, "loaded", progress_path)
+        return TaggedOutput(LOADED, loaded)
     except NotAPhotoError as error:
         row = ManifestRow.not_encoded(run, photo, "kept", str(error))
     except (UnreadablePhotoError, OSError, MemoryError) as error:

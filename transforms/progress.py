@@ -21,11 +21,12 @@ WORKER_ENDED = "a worker process was killed"
 
 @dataclass(frozen=True)
 class Tick:
-    """A photo that was found (`status` "found"), taken in hand ("begun") or finished (its row's status).
+    """A photo that was found (`status` "found"), begun, loaded or finished (its row's status).
 
     Attributes:
         resumed: finished in an earlier run.
         pixels: 0 where unknown.
+        worker: of a photo that is begun or loaded, the process.
     """
 
     uri: str
@@ -35,6 +36,7 @@ class Tick:
     saved_bytes: int = 0
     reason: str = ""
     resumed: bool = False
+    worker: int = 0
 
 
 def report(tick: Tick, path: str | None) -> None:
@@ -72,8 +74,9 @@ def report_found(photo: Photo, path: str | None) -> Photo:
     return photo
 
 
-def report_begun(photo: Photo, path: str | None) -> None:
-    report(Tick(photo.uri, "begun", photo.size), path)
+def report_in_hand(photo: Photo, status: str, path: str | None) -> None:
+    """A photo that this process has begun or loaded."""
+    report(Tick(photo.uri, status, photo.size, worker=os.getpid()), path)
 
 
 def report_row(row: ManifestRow, resumed: bool, path: str | None) -> ManifestRow:

@@ -224,4 +224,4 @@ def test_bits_decode_alike_with_other_threads_bands_and_processes(
         ).stdout
         for way in ways
     }
-    assert len(decoded) == 1 and len(decoded.pop()) == (4 * 16 + 32) * 26 * 32
+    assert len(decoded) == 1 and len(decoded.pop()) == (3 * 16 + 2 * 32) * 26 * 32

@@ -44,10 +44,10 @@ def test_who_asks_to_stop_is_heard_and_else_the_first_reason_counts() -> None:
     with Follower(Console(quiet=True), "compress") as follower:
         assert follower.stopped == ""
         ask_to_stop(follower.stop_path, OUTPUT_FULL)
-        ask_to_stop(follower.stop_path, WORKER_ENDED)
+        ask_to_stop(follower.stop_path, f"{WORKER_ENDED} 1234")
     assert follower.stopped == OUTPUT_FULL
     with Follower(Console(quiet=True), "compress") as follower:
-        ask_to_stop(follower.stop_path, WORKER_ENDED)
+        ask_to_stop(follower.stop_path, f"{WORKER_ENDED} 1234")
         follower.ask_to_stop()
     assert follower.stopped == INTERRUPTED
     with Follower(Console(quiet=True), "compress") as follower:

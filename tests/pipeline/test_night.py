@@ -211,7 +211,7 @@ def test_a_run_is_started_again_while_that_helps(
     def run(job: CompressJob, options: PipelineOptions) -> None:
         status, error = ends[len(jobs)]
         jobs.append(job)
-        if (why := {"full": OUTPUT_FULL, "killed": WORKER_ENDED}.get(status)) is not None:
+        if (why := {"full": OUTPUT_FULL, "killed": f"{WORKER_ENDED} 1234"}.get(status)) is not None:
             ask_to_stop(job.stop_path, why)
         else:
             report(Tick("a.jpg", status, 1), job.progress_path)
