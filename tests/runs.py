@@ -1,6 +1,7 @@
 """Starting rgc and Beam's servers, and comparing what runs leave."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,7 +55,14 @@ def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell's & has it ignored
+    )
 
 
 def wait_until(holds: Callable[[], object], seconds: float = 120.0) -> None:
