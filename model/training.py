@@ -277,14 +277,12 @@ class Trainer:
         changed = {key: (theirs.get(key), ours[key]) for key in ours if theirs.get(key) != ours[key]}
         if changed.keys() - {"steps"} or state["step"] > self.config.steps:  # a run may be made longer
             raise ValueError(f"{path} was saved under another configuration (there, here): {changed}")
-        still, model = ("fine" if self.config.stage == "coarse" else "coarse"), self.model.state_dict()
-        if any(
-            not torch.equal(weight, model[name])
-            for name, weight in state["model"].items()
-            if name.startswith(still)
-        ):
+        still = "fine" if self.config.stage == "coarse" else "coarse"
+        saved = state["model"]
+        ours_still = {name: w for name, w in self.model.state_dict().items() if name.startswith(still)}
+        if any(name not in saved or not torch.equal(w, saved[name]) for name, w in ours_still.items()):
             raise ValueError(f"{path} was started from other weights: its {still} stage is another one")
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(saved)
         for optimizer, optimizer_state in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(optimizer_state)
         self.rate_control.correction = state["rate_correction"]

@@ -62,8 +62,11 @@ def astronaut_pixels(astronaut: Image.Image) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def photo_folder(tmp_path: Path, astronaut: Image.Image) -> Path:
-    """A small archive: two good photos, one broken one, and a text file, in two folders."""
-    folder = tmp_path / "photos"
+    return small_archive(tmp_path / "photos", astronaut)
+
+
+def small_archive(folder: Path, astronaut: Image.Image) -> Path:
+    """Makes a folder: two good photos, one broken one, and a text file, in two folders."""
     (folder / "trip").mkdir(parents=True)
     small = astronaut.resize((160, 96))
     small.save(folder / "a.jpg", quality=95)

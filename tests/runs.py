@@ -61,7 +61,8 @@ def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
         stdout=pipe,
         stderr=pipe,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - a shell's & has it ignored
+        # A shell's & has it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
 
 
@@ -74,9 +75,9 @@ def wait_until(holds: Callable[[], object], seconds: float = 120.0) -> None:
 
 
 def wait_for(pattern: str, output: Path, process: subprocess.Popen[bytes]) -> None:
-    """Waits for the first such file of a process that is running."""
+    """Waits for the first such file, for as long as the process is running."""
     wait_until(lambda: list(output.rglob(pattern)) or process.poll() is not None)
-    assert process.poll() is None
+    assert list(output.rglob(pattern))
 
 
 def more_photos(folder: Path, count: int) -> None:

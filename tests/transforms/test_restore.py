@@ -53,10 +53,13 @@ def test_a_broken_gpu_fails_the_bundle(
         list(handler.run_inference(batch, tiny_codec))
 
 
-def test_a_name_that_is_no_path_is_not_read() -> None:
+def test_a_name_that_is_no_path_is_not_written(tmp_path: Path) -> None:
     """`find_files` says so of an object that is called ../x.rgc."""
     loaded = load_rgc(Photo("gs://archive/codes/../x.rgc", "../x.rgc", 1, "1-1-x", "no path"), None)
     assert loaded.file is None and loaded.error == "gs://archive/codes/../x.rgc: no path"
+    restored = Restored(loaded.photo, None, None, loaded.error)
+    assert write_image(restored, str(tmp_path / "a" / "b"), "png").uri is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_asks_the_run_to_stop(
