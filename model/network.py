@@ -101,6 +101,20 @@ class ResidualBlock(nn.Module):
         return x + change
 
 
+class PatchConv(nn.Conv2d):
+    """A 1x1 convolution of `pixel_unshuffle(x, 2)`: each 2x2 patch of (N, C, H, W) to one position.
+
+    Computed as the 2x2 convolution of stride 2 that it is: in half the time, and with sums in the same
+    order for any number of threads, which oneDNN's 1x1 kernel does not keep with over 512 channels.
+    """
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(4 * channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight.view(self.out_channels, -1, 2, 2), self.bias, stride=2)
+
+
 def _each(iterations: int, layer: Callable[[], nn.Module]) -> nn.ModuleList:
     """A layer of its own for each iteration: what is worth coding differs from one to the next."""
     return nn.ModuleList(layer() for _ in range(iterations))
@@ -119,18 +133,18 @@ class CoarseEncoder(nn.Module):
         c4, c8, c16 = config.quarter_channels, config.eighth_channels, config.sixteenth_channels
         iterations = config.coarse_iterations
         self.stem = _each(iterations, lambda: nn.Conv2d(6 * 16, c4, 3, padding=1))
-        self.to_eighth = nn.Conv2d(4 * c4, c8, 1)
+        self.to_eighth = PatchConv(c4, c8)
         self.gru_eighth = ResidualGRU(c8, iterations)
-        self.to_sixteenth = nn.Conv2d(4 * c8, c16, 1)
+        self.to_sixteenth = PatchConv(c8, c16)
         self.gru_sixteenth = ResidualGRU(c16, iterations)
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
         self.to_bits = _each(iterations, lambda: nn.Conv2d(c8, config.coarse_bits, 3, padding=1))
 
     def forward(self, x: Tensor, state: State, iteration: int) -> tuple[Tensor, State]:
         x = F.leaky_relu(self.stem[iteration](F.pixel_unshuffle(x, 4)), 0.1)
-        x = self.to_eighth(F.pixel_unshuffle(x, 2))
+        x = self.to_eighth(x)
         x, eighth = self.gru_eighth(x, state.hidden[0], iteration)
-        coarse = self.to_sixteenth(F.pixel_unshuffle(x, 2))
+        coarse = self.to_sixteenth(x)
         coarse, sixteenth = self.gru_sixteenth(coarse, state.hidden[1], iteration)
         x = x + F.pixel_shuffle(self.from_sixteenth(coarse), 2)
         return self.to_bits[iteration](F.leaky_relu(x, 0.1)), State((eighth, sixteenth))
@@ -147,7 +161,7 @@ class CoarseDecoder(nn.Module):
         c4, c8, c16 = config.quarter_channels, config.eighth_channels, config.sixteenth_channels
         iterations = config.coarse_iterations
         self.from_bits = _each(iterations, lambda: nn.Conv2d(config.coarse_bits, c8, 3, padding=1))
-        self.to_sixteenth = nn.Conv2d(4 * c8, c16, 1)
+        self.to_sixteenth = PatchConv(c8, c16)
         self.gru_sixteenth = ResidualGRU(c16, iterations)
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
         self.gru_eighth_1 = ResidualGRU(c8, iterations)
@@ -161,7 +175,7 @@ class CoarseDecoder(nn.Module):
         self, codes: Tensor, reconstruction: Tensor, state: State, iteration: int
     ) -> tuple[Tensor, State]:
         x = self.from_bits[iteration](codes)
-        coarse = self.to_sixteenth(F.pixel_unshuffle(x, 2))
+        coarse = self.to_sixteenth(x)
         coarse, sixteenth = self.gru_sixteenth(coarse, state.hidden[0], iteration)
         x = x + F.pixel_shuffle(self.from_sixteenth(coarse), 2)
         x, first = self.gru_eighth_1(x, state.hidden[1], iteration)

@@ -4,7 +4,6 @@ import json
 import logging
 import secrets
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -55,6 +54,7 @@ from pipeline.outcomes import (
     write_list,
 )
 from pipeline.runner import is_local
+from pipeline.temporary import temporary_folder
 from pipeline.verify import verify
 from transforms.decode import load_photo
 from transforms.find import find_files
@@ -98,7 +98,8 @@ def compress(
         if is_local(options):
             outcome = compress_here(job, options, stderr)
         else:
-            run_compress(job, options)
+            with temporary_folder():
+                run_compress(job, options)
             outcome = Outcome(job.run, Tally())
     report_run(outcome, source, output)
 
@@ -115,7 +116,7 @@ def decompress(
     """Decode .rgc files to images. Beam's own options may follow."""
     options = read_beam_options(context.args)
     check_run(source, device, options)
-    here = followed(stderr, "decompress") if is_local(options) else nullcontext(None)
+    here = followed(stderr, "decompress") if is_local(options) else temporary_folder()
     with writing_to_output(output, [""]), waiting_for_a_run(), here as follower:
         paths = (follower.path, follower.stop_path) if follower is not None else ()
         job = DecompressJob(source, output, image_format, iterations, device, *paths)

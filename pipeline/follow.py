@@ -1,7 +1,6 @@
 """Follows the workers' progress file: a bar on a terminal, a line now and then in a log."""
 
 import json
-import os
 import shutil
 import tempfile
 import threading
@@ -9,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Self, TextIO
 
@@ -17,10 +17,10 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipeline.interrupt import on_interrupt
+from pipeline.temporary import temporary_folder
 from transforms.progress import INTERRUPTED, WORKER_ENDED, Tick, ask_to_stop
 
 SECONDS_BETWEEN_LINES = 30.0
-_FOLDER_PREFIX = "rgc-progress-"
 _POLL_SECONDS = 0.5
 
 
@@ -87,8 +87,7 @@ class Follower:
         self.killed: int | None = None
         self._console = console
         self._verb = verb
-        _remove_left_behind()
-        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
+        self._folder = tempfile.TemporaryDirectory()
         self.path = str(Path(self._folder.name) / "ticks.jsonl")
         self.stop_path = str(Path(self._folder.name) / "stop")
         Path(self.path).touch()
@@ -106,16 +105,14 @@ class Follower:
             reasons = stop.read_text(encoding="utf-8").splitlines()
             self.stopped = INTERRUPTED if INTERRUPTED in reasons or not reasons else reasons[0]
         if self.stopped.startswith(WORKER_ENDED):
-            self.killed = int(self.stopped.rpartition(" ")[2])
+            with suppress(ValueError):  # a line cut short by a full disk
+                self.killed = int(self.stopped.rpartition(" ")[2])
             self.stopped = WORKER_ENDED
-        self.clean_up()
+        self._folder.cleanup()
 
     def ask_to_stop(self) -> None:
         ask_to_stop(self.stop_path, INTERRUPTED)
         self._console.print("stopping after the photos at hand; once more to stop at once")
-
-    def clean_up(self) -> None:
-        self._folder.cleanup()
 
     def _follow(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
@@ -144,17 +141,6 @@ class Follower:
                 self._stop.wait(_POLL_SECONDS)
 
 
-def _remove_left_behind() -> None:
-    """Removes the folders of runs that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
-        try:
-            os.kill(int(folder.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (ValueError, PermissionError):  # not ours
-            continue
-
-
 def _whole_ticks(file: TextIO) -> Iterator[Tick]:
     """The ticks whose lines are complete by now; the rest stays for the next time."""
     while True:
@@ -170,5 +156,9 @@ def _whole_ticks(file: TextIO) -> Iterator[Tick]:
 @contextmanager
 def followed(console: Console, verb: str) -> Iterator[Follower]:
     """Follows a run on this machine; Ctrl-C lets it finish the photos at hand, twice ends it at once."""
-    with Follower(console, verb) as follower, on_interrupt(follower.ask_to_stop, follower.clean_up):
+    with (
+        temporary_folder(),
+        Follower(console, verb) as follower,
+        on_interrupt(follower.ask_to_stop, partial(shutil.rmtree, tempfile.gettempdir(), ignore_errors=True)),
+    ):
         yield follower

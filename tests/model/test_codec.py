@@ -194,6 +194,15 @@ def test_tiles_do_not_show(shipped_codec: Codec, astronaut: Image.Image) -> None
     assert error[~near].mean() / seamless[~near].mean() == pytest.approx(1, abs=0.02)
 
 
+def test_threads_do_not_show_in_thumbnails(shipped_codec: Codec, astronaut: Image.Image) -> None:
+    photo, threads, encoded = decode_image(astronaut.resize((100, 75))), torch.get_num_threads(), []
+    for number in (1, 2, 4):
+        torch.set_num_threads(number)
+        encoded.append(encode_photo(shipped_codec, photo, Settings(iterations=4)))
+    torch.set_num_threads(threads)
+    assert encoded[0] == encoded[1] == encoded[2]
+
+
 _DECODE = """
 import sys, torch
 from model.codec import Codec

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -59,8 +60,12 @@ def worker_processes(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return workers
 
 
-def test_storage_and_every_way_to_run(storage: Storage, photo_folder: Path) -> None:
+def test_storage_and_every_way_to_run(
+    storage: Storage, photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upload_folder(photo_folder, SOURCE)
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     results = {}
     with worker_pool() as external:
         external += ["--job_server_timeout", "1"]  # of a request; the job takes longer
@@ -69,6 +74,7 @@ def test_storage_and_every_way_to_run(storage: Storage, photo_folder: Path) -> N
             result = rgc("compress", SOURCE, output, *ONE_BY_ONE, *options)
             assert "4 photos: 2 encoded, 1 kept, 1 failed" in result.output
             results[name] = rows(output), codes(output)
+        assert not list(temporary.iterdir())
     assert results["memory"] == results["processes"] == results["pool"]
     assert sorted(results["memory"][1]) == ["/codes/a.jpg.rgc", "/codes/trip/b.png.rgc"]
 

@@ -1,0 +1,37 @@
+"""Temporary files of a run, which go with it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = "rgc-run-"
+
+
+@contextmanager
+def temporary_folder() -> Iterator[None]:
+    """Within its context, this process makes its temporary files in a folder that is removed with them.
+
+    Beam leaves some where it submits a job to a job server, and every run does that is killed: the folders
+    of such runs are removed first.
+    """
+    usual = tempfile.tempdir
+    _remove_left_behind(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = usual
+
+
+def _remove_left_behind(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*-*"):
+        try:
+            os.kill(int(folder.name.removeprefix(_PREFIX).partition("-")[0]), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+        except (ValueError, PermissionError):  # not ours
+            continue
