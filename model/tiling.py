@@ -10,7 +10,7 @@ from model.network import STRIDE
 
 # Pixels of a batch up to which one thread runs the network. How oneDNN orders a convolution's sums over few
 # positions depends on the number of threads; codes and pixels shall not. (Seen up to 64 positions at 1/16.)
-SMALL = 1 << 16
+_SMALL = 1 << 16
 
 
 class _Span(NamedTuple):
@@ -65,7 +65,7 @@ def _run(network: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | Non
     pixels = inputs[0]
     assert pixels is not None
     threads = torch.get_num_threads()
-    if small := pixels[:, 0].numel() <= SMALL:
+    if small := pixels[:, 0].numel() <= _SMALL:
         torch.set_num_threads(1)
     try:
         return network(*inputs)

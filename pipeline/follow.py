@@ -1,6 +1,5 @@
 """Follows the workers' progress file: a bar on a terminal, a line now and then in a log."""
 
-import ctypes
 import json
 import shutil
 import tempfile
@@ -136,22 +135,10 @@ class Follower:
                 )
                 if stopping:
                     return
-                if time.monotonic() >= next_line:
-                    _give_back_memory()
-                    if not self._console.is_terminal:
-                        self._console.print(f"{self._verb} {self.tally.text()}")
+                if not self._console.is_terminal and time.monotonic() >= next_line:
+                    self._console.print(f"{self._verb} {self.tally.text()}")
                     next_line += SECONDS_BETWEEN_LINES
                 self._stop.wait(_POLL_SECONDS)
-
-
-def _give_back_memory() -> None:
-    """Gives what the C library has kept of freed memory back to the system.
-
-    Before the first photo is loaded, Beam's local runner has had references to all of them in memory, some
-    times over; the library keeps that to the end of the run: 5 kB a photo, where 1 kB is in use.
-    """
-    with suppress(AttributeError):  # the GNU C library has it, others do not
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _whole_ticks(file: TextIO) -> Iterator[Tick]:
