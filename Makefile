@@ -12,7 +12,7 @@ test: $(READY)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses logical
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,7 @@ from model.files import TargetOutOfReachError, encode_photo, to_image
 from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.weights import DEFAULT_WEIGHTS
 from pipeline.audit import print_audit, read_audit
-from pipeline.compress import DEFAULT_BATCH_PIXELS, CompressJob, new_run, run_compress
+from pipeline.compress import CompressJob, batch_pixels, new_run, run_compress
 from pipeline.costs import STORAGE_PRICE, Plan
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
@@ -85,15 +85,20 @@ def compress(
     iterations: EncodeIterations = None,
     device: DeviceOption = Device.AUTO,
     max_batch_pixels: Annotated[
-        int, typer.Option(min=1, help="Photos are encoded together up to so many pixels.")
-    ] = DEFAULT_BATCH_PIXELS,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Photos are encoded together up to so many pixels. [default: 4 MP, on a CPU here 1 MP]",
+        ),
+    ] = None,
 ) -> None:
     """Recompress photos to .rgc files with a Parquet manifest. Beam's own options may follow."""
     options = read_beam_options(context.args)
     settings = read_settings(target_ms_ssim, max_bpp, iterations)
     check_run(source, device, options)
     source, output = absolute(source), absolute(output)
-    job = CompressJob(source, output, settings, new_run(settings), device, max_batch_pixels)
+    pixels = max_batch_pixels or batch_pixels(device, options)
+    job = CompressJob(source, output, settings, new_run(settings), device, pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
         if is_local(options):
             outcome = compress_here(job, options, stderr)

@@ -10,10 +10,11 @@ from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
+from model.files import choose_device
 from model.settings import Settings
 from model.weights import model_id, read_config
 from pipeline.dataflow import inference_hints
-from pipeline.runner import local_runner, local_workers, torch_threads
+from pipeline.runner import is_local, local_runner, local_workers, torch_threads
 from transforms.ahead import LOADED_AHEAD, MapAhead
 from transforms.balance import Balance
 from transforms.decode import LOADED, REJECTED, load_or_reject
@@ -24,7 +25,8 @@ from transforms.progress import report_found, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
 from transforms.write import write_rgc
 
-DEFAULT_BATCH_PIXELS = 1 << 22
+# So many fill a GPU; a CPU is no faster for more, and each takes some 250 bytes of memory.
+GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 22, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class CompressJob:
     settings: Settings
     run: Run
     device: str = "auto"
-    max_batch_pixels: int = DEFAULT_BATCH_PIXELS
+    max_batch_pixels: int = CPU_BATCH_PIXELS
     progress_path: str | None = None
     stop_path: str | None = None
     loaded_ahead: int = LOADED_AHEAD
@@ -64,6 +66,12 @@ def new_run(settings: Settings) -> Run:
     return Run(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
 
 
+def batch_pixels(device: str, options: PipelineOptions) -> int:
+    """What a batch is bounded by, where nobody says."""
+    on_cpu = is_local(options) and choose_device(device) == "cpu"
+    return CPU_BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS
+
+
 def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
     """Runs the pipeline to its end. Its outcome is the manifest it leaves; Beam's result has its metrics.
 
@@ -76,12 +84,12 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
     run, progress, stop = job.run, job.progress_path, job.stop_path
     load = partial(load_or_reject, run=run, given_up=job.given_up, progress_path=progress)
     with beam.Pipeline(runner=local_runner(options, stop), options=options) as pipeline:
-        photos = (
+        found = (
             pipeline
             | "Find" >> FindPhotos(job.source, job.output)
             | "ReportFound" >> beam.Map(report_found, progress)
-            | "SkipFinished" >> SkipFinished(run, job.output, base_of(job.source), stop)
         )
+        photos = found | "SkipFinished" >> SkipFinished(run, job.output, base_of(job.source), stop)
         loaded = (
             photos[TO_DO]
             | "Balance" >> Balance(local_workers(options))
@@ -95,11 +103,10 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
             | "Encode" >> RunInference(handler).with_resource_hints(**hints)
             | "Write" >> beam.Map(write_rgc, run, job.settings, job.output, stop).with_resource_hints(**hints)
         )
-        # Reported before they are flattened, which ends a fused stage: so while the run goes on.
         rows = (
             encoded | "ReportEncoded" >> beam.Map(report_row, False, progress),
             loaded[REJECTED] | "ReportRejected" >> beam.Map(report_row, False, progress),
             photos[DONE] | "ReportFinished" >> beam.Map(report_row, True, progress),
         )
-        rows | "AllRows" >> beam.Flatten() | "Manifest" >> WriteManifest(job.output, run.run_id)
+        rows | "Manifest" >> WriteManifest(job.output, run.run_id, found)
     return pipeline.result

@@ -19,6 +19,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.runners.runner import PipelineResult, PipelineRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from pipeline.malloc import freed_memory_given_back, share_freed_memory
 from transforms.progress import WORKER_ENDED
 
 _SECONDS_TO_CONNECT = 30
@@ -45,6 +46,7 @@ def local_runner(options: PipelineOptions, stop_path: str | None = None) -> Pipe
     """
     if not is_local(options):
         return None
+    share_freed_memory()
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
     if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
@@ -100,7 +102,8 @@ class _ProcessesRunner(FnApiRunner):
         direct = options.view_as(DirectOptions)
         direct.direct_running_mode = "in_memory"  # that is: leave the environment as it is
         try:
-            return super().run_pipeline(pipeline, options)
+            with freed_memory_given_back():
+                return super().run_pipeline(pipeline, options)
         finally:
             direct.direct_running_mode = "multi_processing"
 

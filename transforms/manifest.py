@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
+import pickle
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from apache_beam.pvalue import AsSingleton
+from apache_beam.transforms.window import GlobalWindows
 
 from model.container import RgcFile
 from transforms.elements import Encoded, Photo
@@ -23,7 +25,8 @@ _LOG = logging.getLogger(__name__)
 VERSION = 1  # of the columns; the first manifests say none
 VERSION_KEY = b"rgc_manifest"
 _SUFFIX = ".parquet"
-_ROWS_PER_FILE = 20_000  # some 4 MB; a worker holds them as objects, ten times as much
+_ROWS_PER_FILE = 20_000  # some 4 MB
+_ROWS_PACKED = 250
 
 SCHEMA = pa.schema(
     [
@@ -63,7 +66,7 @@ class Run:
     settings: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ManifestRow:
     """One row; columns as in `SCHEMA`. What was not measured is None.
 
@@ -205,33 +208,62 @@ class WriteManifest(beam.PTransform):
 
     Beam's own WriteToParquet leaves temporary files behind where a run is killed. A row's file
     depends on nothing but its source, so a stage that is tried again replaces what it had written.
+
+    Args:
+        photos: one for each row. Their number is known before the first row, so that rows are packed in the
+            stages that make them.
     """
 
-    def __init__(self, output: str, run_id: str) -> None:
+    def __init__(self, output: str, run_id: str, photos: beam.PCollection[Photo]) -> None:
         super().__init__()
         self._prefix = join(manifest_folder(output), f"run={run_id}/rows")
+        self._photos = photos
 
-    def expand(self, rows: beam.PCollection[ManifestRow]) -> Any:
-        files = (
-            rows
-            | beam.combiners.Count.Globally()
-            | "Files" >> beam.Map(lambda count: -(-count // _ROWS_PER_FILE))
-        )
+    def expand(self, rows: Sequence[beam.PCollection[ManifestRow]]) -> Any:
+        count = self._photos | beam.combiners.Count.Globally()
+        files = AsSingleton(count | "Files" >> beam.Map(lambda count: -(-count // _ROWS_PER_FILE)))
+        packs = [some | f"Pack{number}" >> beam.ParDo(PackRows(), files) for number, some in enumerate(rows)]
         return (
-            rows
-            | "ByFile" >> beam.Map(_with_file_number, AsSingleton(files))
-            | beam.GroupByKey()
+            packs
+            | beam.Flatten()
+            | "ByFile" >> beam.GroupByKey()
             | "WriteFile" >> beam.Map(_write_file, self._prefix)
         )
 
 
-def _with_file_number(row: ManifestRow, files: int) -> tuple[tuple[int, int], ManifestRow]:
-    return (zlib.crc32(row.source_uri.encode()) % files, files), row
+class PackRows(beam.DoFn):
+    """Rows to (file, packed rows), a tenth of their size: a local runner holds them in memory to the end.
+
+    A file is its number, and how many there are. Rows are in the global window.
+    """
+
+    def start_bundle(self) -> None:
+        self._rows: dict[tuple[int, int], list[ManifestRow]] = {}
+
+    def process(self, row: ManifestRow, files: int) -> Iterator[tuple[tuple[int, int], bytes]]:
+        file = zlib.crc32(row.source_uri.encode()) % files, files
+        rows = self._rows.setdefault(file, [])
+        rows.append(row)
+        if len(rows) == _ROWS_PACKED:
+            yield file, _packed(self._rows.pop(file))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for file, rows in self._rows.items():
+            yield GlobalWindows.windowed_value_at_end_of_window((file, _packed(rows)))
 
 
-def _write_file(group: tuple[tuple[int, int], Iterable[ManifestRow]], prefix: str) -> str:
-    (number, files), rows = group
-    table = pa.Table.from_pylist([vars(row) for row in rows], SCHEMA)
+def _packed(rows: list[ManifestRow]) -> bytes:
+    return zlib.compress(pickle.dumps(rows))
+
+
+def _table(packed: bytes) -> pa.Table:
+    rows = pickle.loads(zlib.decompress(packed))
+    return pa.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, SCHEMA)
+
+
+def _write_file(group: tuple[tuple[int, int], Iterable[bytes]], prefix: str) -> str:
+    (number, files), packs = group
+    table = pa.concat_tables(map(_table, packs))
     buffer = pa.BufferOutputStream()
     pq.write_table(table.sort_by("source_uri"), buffer, compression="zstd")
     uri = f"{prefix}-{number:05}-of-{files:05}{_SUFFIX}"

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def encoded_row(uri: str, **changes: Any) -> dict[str, Any]:
         ms_ssim=0.95,
         iterations=2,
     )
-    return {**vars(row), **changes}
+    return {**asdict(row), **changes}
 
 
 def write_manifest(folder: Path, rows: Sequence[dict[str, Any]]) -> str:

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def test_rows_have_the_manifests_columns(
         write_rgc(encoded, RUN, Settings(iterations=2), output)
         for encoded in handler.run_inference([large, small], tiny_codec)
     ]
-    assert set(vars(rows[0])) == set(SCHEMA.names)
+    assert set(asdict(rows[0])) == set(SCHEMA.names)
     assert rows[0].status == "encoded" and rows[0].rgc_uri == f"{output}/codes/a.jpg.rgc"
     data = Path(rows[0].rgc_uri).read_bytes()
     assert rows[0].rgc_bytes == len(data) and rows[0].bits_per_pixel == len(data) * 8 / 64**2

@@ -60,7 +60,8 @@ def check(photos: Sequence[Photo], done: list[str], to_do: list[str], stop_path:
 
 def write_manifest(rows: Sequence[ManifestRow], run_id: str) -> None:
     with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
-        _ = pipeline | beam.Create(rows) | WriteManifest(OUTPUT, run_id)
+        created = pipeline | beam.Create(rows)
+        _ = (created,) | WriteManifest(OUTPUT, run_id, created)
 
 
 def test_photos_of_which_nothing_is_there_cost_no_request(storage: Storage) -> None:
