@@ -25,7 +25,7 @@ from transforms.progress import report_found, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
 from transforms.write import write_rgc
 
-# So many fill a GPU; a CPU is no faster for more, and each takes some 250 bytes of memory.
+# So many fill a GPU; a CPU is no faster for more, and each takes some 100 bytes of memory.
 GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 22, 1 << 20
 
 

@@ -12,7 +12,7 @@ from model.photo import DecodedPhoto
 from model.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # slots: pickled without the fields' names
 class Photo:
     """A reference to an input file, all that ever crosses a shuffle.
 
@@ -36,7 +36,7 @@ class Photo:
 
 
 class PhotoCoder(beam.coders.Coder):
-    """A third of the bytes that pickling takes; a local runner has several copies of each in memory.
+    """Little more than half of what pickling takes; a local runner has several copies of each in memory.
 
     Not Beam's RowCoder: worker processes decode to a class that it makes up there.
     """

@@ -66,7 +66,7 @@ class Run:
     settings: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # slots: pickled without the fields' names
 class ManifestRow:
     """One row; columns as in `SCHEMA`. What was not measured is None.
 

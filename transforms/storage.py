@@ -19,7 +19,7 @@ _GLOB_CHARACTERS = frozenset("*?[")
 _PARTIAL = re.compile(r"\.rgc-[0-9a-f]{32}\.partial")  # what a file is called while it is written
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True)  # slots: pickled without the fields' names
 class Status:
     """A file's URI, size in bytes, when it was last changed, and what changes when its content does."""
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.compress import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels
 from pipeline.runner import is_local, local_workers, torch_threads
 from tests.runs import rgc
 
@@ -18,6 +19,16 @@ def test_local_runners_are_known_however_they_are_spelled(runner: str) -> None:
 def test_others_are_not_taken_for_local_ones(runner: str) -> None:
     options = PipelineOptions([f"--runner={runner}"])
     assert not is_local(options) and local_workers(options) is None and torch_threads(options) is None
+
+
+def test_batches_are_smaller_where_no_gpu_is_known_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, elsewhere = PipelineOptions([]), PipelineOptions(["--runner=dataflow"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert batch_pixels("auto", here) == batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
+    assert batch_pixels("cpu", here) == CPU_BATCH_PIXELS
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert batch_pixels("auto", here) == CPU_BATCH_PIXELS
+    assert batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
 
 
 @pytest.mark.parametrize(
