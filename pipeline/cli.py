@@ -16,7 +16,7 @@ from model.files import TargetOutOfReachError, encode_photo, to_image
 from model.photo import NotAPhotoError, UnreadablePhotoError
 from model.weights import DEFAULT_WEIGHTS
 from pipeline.audit import print_audit, read_audit
-from pipeline.compress import CompressJob, batch_pixels, new_run, run_compress
+from pipeline.compress import CompressJob, new_run, run_compress
 from pipeline.costs import STORAGE_PRICE, Plan
 from pipeline.decompress import DecompressJob, run_decompress
 from pipeline.estimate import estimate, print_estimate
@@ -97,8 +97,7 @@ def compress(
     settings = read_settings(target_ms_ssim, max_bpp, iterations)
     check_run(source, device, options)
     source, output = absolute(source), absolute(output)
-    pixels = max_batch_pixels or batch_pixels(device, options)
-    job = CompressJob(source, output, settings, new_run(settings), device, pixels)
+    job = CompressJob(source, output, settings, new_run(settings), device, max_batch_pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
         if is_local(options):
             outcome = compress_here(job, options, stderr)

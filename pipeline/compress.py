@@ -34,7 +34,7 @@ class CompressJob:
     """One run: from where to where, to which settings, and how.
 
     Local paths are absolute: rows name photos by them, whoever wrote them from wherever. `given_up` are the
-    URIs of photos that are `failed` untried.
+    URIs of photos that are `failed` untried. `max_batch_pixels` of None stands for `batch_pixels`.
     """
 
     source: str
@@ -42,7 +42,7 @@ class CompressJob:
     settings: Settings
     run: Run
     device: str = "auto"
-    max_batch_pixels: int = CPU_BATCH_PIXELS
+    max_batch_pixels: int | None = None
     progress_path: str | None = None
     stop_path: str | None = None
     loaded_ahead: int = LOADED_AHEAD
@@ -79,7 +79,8 @@ def run_compress(job: CompressJob, options: PipelineOptions) -> PipelineResult:
         OSError: nothing is at `job.source`.
         Exception: whatever a runner raises, with a worker's traceback in it.
     """
-    handler = EncodeHandler(job.settings, job.device, job.max_batch_pixels, torch_threads(options))
+    pixels = job.max_batch_pixels or batch_pixels(job.device, options)
+    handler = EncodeHandler(job.settings, job.device, pixels, torch_threads(options))
     hints = inference_hints(options)
     run, progress, stop = job.run, job.progress_path, job.stop_path
     load = partial(load_or_reject, run=run, given_up=job.given_up, progress_path=progress)

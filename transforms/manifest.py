@@ -26,7 +26,7 @@ VERSION = 1  # of the columns; the first manifests say none
 VERSION_KEY = b"rgc_manifest"
 _SUFFIX = ".parquet"
 _ROWS_PER_FILE = 20_000  # some 4 MB
-_ROWS_PACKED = 250
+_ROWS_PACKED = 250  # at once; until then a worker holds them as objects, 1 kB each, for every file
 
 SCHEMA = pa.schema(
     [
