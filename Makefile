@@ -6,7 +6,7 @@ OUT ?= out
 READY := $(VENV)/.ready
 
 compress: $(READY)
-	$(VENV)/bin/rgc compress "$(or $(IN),$$($(VENV)/bin/python -m pipeline.samples))" "$(OUT)"
+	$(VENV)/bin/rgc compress "$(or $(IN),$$($(VENV)/bin/python -m pipeline.cli.samples))" "$(OUT)"
 
 test: $(READY)
 	$(VENV)/bin/ruff check .

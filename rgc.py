@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from model.codec import Codec
-from model.container import SIGNATURE, RgcError, read_rgc
 from model.files import TargetOutOfReachError, choose_device, encode_photo, image_info, to_image
-from model.photo import decode_image
+from model.format.container import SIGNATURE, RgcError, read_rgc
+from model.photos.reading import decode_image
 from model.settings import Settings
 
 __all__ = ["RgcError", "TargetOutOfReachError", "decode", "encode"]

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.entropy import decode_iteration, encode_iteration
+from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
 from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, State
 from model.tiling import run_tiled
-from model.weights import DEFAULT_WEIGHTS, load_weights, model_id
+from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id
 
 DEFAULT_TILE = 1024  # pixels a side; larger images are cut into tiles
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.codec import DEFAULT_TILE, Codec, Encoding, Goal
-from model.container import RgcError, RgcFile, stored_quality
-from model.photo import DecodedPhoto
+from model.format.container import RgcError, RgcFile, stored_quality
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 
 

@@ -12,15 +12,15 @@ from apache_beam.runners.runner import PipelineResult
 
 from model.files import choose_device
 from model.settings import Settings
-from model.weights import model_id, read_config
-from pipeline.dataflow import inference_hints
-from pipeline.runner import is_local, local_runner, local_workers, torch_threads
+from model.weights.loading import model_id, read_config
+from pipeline.runners.dataflow import inference_hints
+from pipeline.runners.runner import is_local, local_runner, local_workers, torch_threads
 from transforms.ahead import LOADED_AHEAD, MapAhead
 from transforms.balance import Balance
-from transforms.decode import LOADED, REJECTED, load_or_reject
 from transforms.encode import EncodeHandler
 from transforms.find import FindPhotos, base_of
-from transforms.manifest import Run, WriteManifest
+from transforms.load import LOADED, REJECTED, load_or_reject
+from transforms.manifest.rows import Run, WriteManifest
 from transforms.progress import report_found, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
 from transforms.write import write_rgc

@@ -9,8 +9,8 @@ from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import RunInference
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.dataflow import inference_hints
-from pipeline.runner import local_runner, local_workers, torch_threads
+from pipeline.runners.dataflow import inference_hints
+from pipeline.runners.runner import local_runner, local_workers, torch_threads
 from transforms.ahead import LOADED_AHEAD, MapAhead
 from transforms.balance import Balance
 from transforms.find import find_files

@@ -11,9 +11,9 @@ from PIL import Image
 
 from model.codec import Codec
 from model.network import CodecConfig, ResidualGRUCodec
-from pipeline.samples import sample_folder
+from pipeline.cli.samples import sample_folder
 from tests.storage import Storage, storage_server
-from transforms import gcs
+from transforms.storage import gcs
 
 TINY = CodecConfig(
     coarse_iterations=2,

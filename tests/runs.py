@@ -14,9 +14,9 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
-from transforms.manifest import manifest_files, read_table
-from transforms.storage import list_folder, read_bytes
+from pipeline.cli.main import app
+from transforms.manifest.rows import manifest_files, read_table
+from transforms.storage.files import list_folder, read_bytes
 
 TWO_PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]
 
@@ -51,7 +51,7 @@ def codes(output: str | Path) -> dict[str, bytes]:
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments)]
     search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
     pipe = subprocess.PIPE

@@ -189,7 +189,7 @@ class _Proxy(BaseHTTPRequestHandler):
 
 def upload_folder(folder: Path, prefix: str) -> None:
     """Copies a local folder below a gs:// prefix."""
-    from transforms.storage import join, write_bytes  # noqa: PLC0415 - only once the environment is set
+    from transforms.storage.files import join, write_bytes  # noqa: PLC0415 - only once the environment is set
 
     for path in sorted(folder.rglob("*")):
         if path.is_file():

@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 
 from model.files import EncodedPhoto
-from model.photo import DecodedPhoto
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 
 

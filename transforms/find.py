@@ -8,7 +8,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.elements import Photo
-from transforms.storage import (
+from transforms.storage.files import (
     OUTPUT_FOLDERS,
     Status,
     find_status,

@@ -12,7 +12,7 @@ import os
 from dataclasses import asdict, dataclass
 
 from transforms.elements import Photo
-from transforms.manifest import ManifestRow
+from transforms.manifest.rows import ManifestRow
 
 INTERRUPTED = "interrupted"
 OUTPUT_FULL = "OUTPUT is full"

@@ -13,14 +13,14 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.codec import Codec
-from model.container import RgcError, RgcFile, read_rgc
 from model.files import with_alpha
-from model.photo import PHOTO_SUFFIXES
+from model.format.container import RgcError, RgcFile, read_rgc
+from model.photos.reading import PHOTO_SUFFIXES
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, in_available_memory, raise_if_broken
-from transforms.gcs import ConflictError
 from transforms.progress import stop_if_full
-from transforms.storage import join, read_bytes, write_over
+from transforms.storage.files import join, read_bytes, write_over
+from transforms.storage.gcs import ConflictError
 
 _LOG = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from model.container import RgcError, RgcFile, read_rgc
+from model.format.container import RgcError, RgcFile, read_rgc
 from transforms.ahead import MapAhead
 from transforms.elements import Photo
-from transforms.gcs import CONNECTIONS
-from transforms.manifest import ManifestRow, Run, manifest_files, manifest_folder, read_rows
-from transforms.storage import Status, is_utf8, join, list_folder, read_bytes
+from transforms.manifest.rows import ManifestRow, Run, manifest_files, manifest_folder, read_rows
+from transforms.storage.files import Status, is_utf8, join, list_folder, read_bytes
+from transforms.storage.gcs import CONNECTIONS
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from argparse import ArgumentParser
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.compress import CompressJob, check_settings, new_run, run_compress
-from pipeline.dataflow import choose_dataflow_options
-from transforms.storage import OUTPUT_FOLDERS, writing_to
+from pipeline.runners.dataflow import choose_dataflow_options
+from transforms.storage.files import OUTPUT_FOLDERS, writing_to
 
 
 def parser() -> ArgumentParser:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from transforms.manifest import SCHEMA
+from transforms.manifest.rows import SCHEMA
 
 ROWS_PER_FILE = 100_000
 _DRAWN = """
@@ -110,8 +110,8 @@ def benchmark(folder: Path, rows: int, runs: int) -> None:
     report("making the manifests", "tests.benchmarks.audit", "--only-make", str(manifest), *size)
     files = list(manifest.rglob("*.parquet"))
     print(f"{runs} runs, {len(files)} files, {sum(file.stat().st_size for file in files) / 1e9:.2f} GB")
-    report("rgc audit", "pipeline.cli", "audit", str(manifest))
-    report("rgc audit --html", "pipeline.cli", "audit", str(manifest), "--html", str(page))
+    report("rgc audit", "pipeline.cli.main", "audit", str(manifest))
+    report("rgc audit --html", "pipeline.cli.main", "audit", str(manifest), "--html", str(page))
     print(f"page: {page.stat().st_size / 1e6:.2f} MB", flush=True)
 
 

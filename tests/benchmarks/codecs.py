@@ -17,12 +17,12 @@ import pillow_jxl  # noqa: F401 - registers JPEG XL with Pillow
 from numpy.typing import NDArray
 
 from model.codec import Codec
-from model.container import read_rgc
 from model.files import choose_device, encode_photo
-from model.photo import DecodedPhoto
+from model.format.container import read_rgc
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
-from model.weights import DEFAULT_WEIGHTS, model_id
-from pipeline.evaluate import PillowCodec, decode_pillow, quality, read_folder
+from model.weights.loading import DEFAULT_WEIGHTS, model_id
+from pipeline.evaluate.curves import PillowCodec, decode_pillow, quality, read_folder
 
 PILLOW_CODECS = {
     "AVIF speed 4": PillowCodec("AVIF", {"subsampling": "4:2:0", "speed": 4}),

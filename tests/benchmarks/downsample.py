@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.photo import NotAPhotoError, UnreadablePhotoError, read_photo
+from model.photos.reading import NotAPhotoError, UnreadablePhotoError, read_photo
 
 
 def main() -> None:

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from model.files import choose_device
 from model.settings import Settings
-from pipeline.audit import audit
-from pipeline.costs import Plan, Range
-from pipeline.estimate import estimate
+from pipeline.audit.report import audit
+from pipeline.estimate.costs import Plan, Range
+from pipeline.estimate.sampling import estimate
 from tests.runs import start
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.codec import DEFAULT_TILE, Codec
 from model.files import encode_photos
 from model.settings import Settings
-from pipeline.evaluate import quality, read_folder
+from pipeline.evaluate.curves import quality, read_folder
 
 
 def border_ratio(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], tile: int) -> float:

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from model.codec import Codec
 from model.files import encode_photo
-from model.photo import read_photo
+from model.photos.reading import read_photo
 from model.settings import Settings
-from pipeline.evaluate import PillowCodec, decode_pillow, quality
+from pipeline.evaluate.curves import PillowCodec, decode_pillow, quality
 
 ITERATIONS = (1, 2, 4, 8)
 

@@ -51,7 +51,7 @@ def main() -> None:
         folder, output = Path(temporary) / "photos", Path(temporary) / "out"
         for _ in make_photos(folder, arguments.photos, arguments.width, arguments.height):
             pass
-        command = [sys.executable, "-m", "pipeline.cli", "compress", str(folder), str(output)]
+        command = [sys.executable, "-m", "pipeline.cli.main", "compress", str(folder), str(output)]
         command += ["--iterations", "1", "--direct_num_workers", str(arguments.workers)]
         command += ["--direct_running_mode", "multi_processing"]
         peaks: dict[int, int] = {}

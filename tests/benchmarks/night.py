@@ -19,7 +19,7 @@ from typing import Any
 
 from tests.runs import TWO_PROCESSES, codes, rows, start, worker_pool
 from tests.storage import Storage, storage_server, upload_folder
-from transforms.storage import list_folder
+from transforms.storage.files import list_folder
 
 SOURCE = "gs://archive/photos"
 ONE_BY_ONE = ["--max-batch-pixels", "1"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.samples import sample_folder
+from pipeline.cli.samples import sample_folder
 
 NAMES = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg")
 

@@ -37,7 +37,7 @@ def run(folder: Path, output: Path, count: int, workers: int) -> tuple[float, in
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli",
+        "pipeline.cli.main",
         "compress",
         str(folder),
         str(output),

@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image
 from selenium.webdriver import Chrome
 
-from pipeline.samples import sample_folder
+from pipeline.cli.samples import sample_folder
 from tests.browser import DESKTOP, PHONE, browser
 
 _FOLDERS = {
@@ -37,7 +37,7 @@ _TOP = "section[aria-labelledby=quality-title]"  # the last section that the REA
 
 
 def rgc(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

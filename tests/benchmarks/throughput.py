@@ -19,12 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from model.codec import Codec, Goal
 from model.files import choose_device
 from model.network import CODE_STRIDE
-from model.photo import read_photo
+from model.photos.reading import read_photo
 from model.settings import Settings
-from model.weights import model_id
+from model.weights.loading import model_id
 from pipeline.compress import CompressJob, run_compress
 from tests.benchmarks.photos import make_photos
-from transforms.manifest import Run
+from transforms.manifest.rows import Run
 
 
 def convolution_flops(codec: Codec) -> float:

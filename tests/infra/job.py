@@ -22,8 +22,8 @@ from google.auth.credentials import AnonymousCredentials
 
 from infra.launcher.main import main
 from tests.storage import BUCKET, storage_server
-from transforms import gcs
-from transforms.storage import write_bytes
+from transforms.storage import gcs
+from transforms.storage.files import write_bytes
 
 IMAGE = "europe-west4-docker.pkg.dev/my-project/rgc/worker:0123456789ab"
 INPUT, OUTPUT = "gs://photos/2019", "gs://my-project-rgc/2019"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
-from pipeline.dataflow import choose_dataflow_options, inference_hints
 from pipeline.decompress import DecompressJob, run_decompress
+from pipeline.runners.dataflow import choose_dataflow_options, inference_hints
 from tests.infra.job import FROM_LAUNCHER, IMAGE, OUTPUT, Submitted, submit, submitting, what_was_submitted
-from transforms.storage import write_bytes
+from transforms.storage.files import write_bytes
 
 ACCELERATOR = "beam:resources:accelerator:v1"
 SECRET = "a-password-that-is-only-in-the-environment"

@@ -56,7 +56,7 @@ def test_torch_is_built_for_the_cuda_of_the_image() -> None:
         pinned("worker", r"TORCH_BACKEND=cu(\d+)"),
     )
     assert cuda.replace(".", "") == backend
-    # A driver of Dataflow's runs CUDA 12, but not for certain 13: see pipeline/dataflow.py.
+    # A driver of Dataflow's runs CUDA 12, but not for certain 13: see pipeline/runners/dataflow.py.
     assert cuda.startswith("12.")
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from infra.launcher.main import main, parser
-from model.weights import read_config
-from pipeline.dataflow import GPU_MACHINE_TYPE, GPU_TYPE, GpuOptions
+from model.weights.loading import read_config
+from pipeline.runners.dataflow import GPU_MACHINE_TYPE, GPU_TYPE, GpuOptions
 from tests.infra.job import FROM_LAUNCHER
 from tests.storage import Storage
 

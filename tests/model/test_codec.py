@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.codec import Codec, Goal, padded_size
-from model.container import ITERATION_OVERHEAD, RgcError, RgcFile, read_rgc
 from model.entropy import decode_iteration
 from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
+from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile, read_rgc
 from model.ms_ssim import ms_ssim
 from model.network import CODE_STRIDE
-from model.photo import decode_image
+from model.photos.reading import decode_image
 from model.settings import Settings
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # of other processes
@@ -71,7 +71,7 @@ def test_cut_off_files_decode_to_what_fewer_iterations_give(
         assert np.array_equal(cut, each[iterations - 1])
         assert np.array_equal(cut, shipped_codec.decode(file.first_iterations(iterations)))
     (tmp_path / "a.rgc").write_bytes(data)
-    decode = [sys.executable, "-m", "pipeline.cli", "decode", "a.rgc", "a.png", "--iterations", "5"]
+    decode = [sys.executable, "-m", "pipeline.cli.main", "decode", "a.rgc", "a.png", "--iterations", "5"]
     subprocess.run(decode, check=True, cwd=tmp_path, env=ENVIRONMENT)
     assert np.array_equal(np.array(Image.open(tmp_path / "a.png")), each[4])
 
@@ -206,7 +206,7 @@ def test_threads_do_not_show_in_thumbnails(shipped_codec: Codec, astronaut: Imag
 _DECODE = """
 import sys, torch
 from model.codec import Codec
-from model.container import read_rgc
+from model.format.container import read_rgc
 from model import entropy
 from tests.model.test_codec import bits_of
 torch.set_num_threads(int(sys.argv[2]))

@@ -7,7 +7,7 @@ import torch
 from model.context import LOGIT_LIMIT, LOGIT_UNIT, ContextModel, Step, cross_entropy, probability_table
 from model.network import CodecConfig, ResidualGRUCodec
 from tests.conftest import TINY, tiny_model
-from tests.model import stranger
+from tests.model.format import stranger
 
 
 def random_codes(

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.samples import sample_folder
+from pipeline.cli.samples import sample_folder
 from tests.conftest import small_archive
 from tests.runs import rgc
 

@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.testing.util import assert_that, equal_to
 
-from pipeline.runner import local_runner
+from pipeline.runners.runner import local_runner
 from transforms.ahead import MapAhead
 
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from model.codec import Codec
-from model.container import read_rgc
-from model.photo import DecodedPhoto
+from model.format.container import read_rgc
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from transforms import encode
 from transforms.elements import LoadedPhoto, Photo
 from transforms.encode import EncodeHandler, OutOfMemoryError, in_available_memory
-from transforms.manifest import SCHEMA, ManifestRow, Run
+from transforms.manifest.rows import SCHEMA, ManifestRow, Run
 from transforms.write import write_rgc
 
 RUN = Run("run", "rgc-0123456789ab", '{"iterations":2}')

@@ -7,7 +7,7 @@ import pytest
 from tests.storage import Storage, upload_folder
 from transforms import find
 from transforms.find import base_of, find_files
-from transforms.storage import Status, join, read_bytes, write_bytes
+from transforms.storage.files import Status, join, read_bytes, write_bytes
 
 
 def names(source: str, suffix: str = "") -> list[str]:

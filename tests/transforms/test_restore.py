@@ -6,15 +6,15 @@ import pytest
 import torch
 
 from model.codec import Codec
-from model.container import RgcFile, read_rgc
 from model.files import encode_photo
-from model.photo import DecodedPhoto
+from model.format.container import RgcFile, read_rgc
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from tests.storage import Storage
 from transforms import restore
 from transforms.elements import Photo
 from transforms.restore import DecodeHandler, LoadedRgc, Restored, image_name, load_rgc, write_image
-from transforms.storage import write_bytes
+from transforms.storage.files import write_bytes
 
 
 @pytest.mark.parametrize(

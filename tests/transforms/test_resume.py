@@ -13,14 +13,14 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from model.codec import Codec
 from model.files import encode_photo
-from model.photo import DecodedPhoto
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
-from pipeline.runner import local_runner
+from pipeline.runners.runner import local_runner
 from tests.storage import Storage
 from transforms.elements import Photo
-from transforms.manifest import ManifestRow, Run, WriteManifest, read_rows
+from transforms.manifest.rows import ManifestRow, Run, WriteManifest, read_rows
 from transforms.resume import DONE, TO_DO, SkipFinished, finished_row
-from transforms.storage import Status, find_status, write_bytes
+from transforms.storage.files import Status, find_status, write_bytes
 
 SETTINGS = Settings(iterations=1)
 RUN = Run("2", "rgc-0123456789ab", SETTINGS.to_json())

@@ -8,14 +8,14 @@ import pytest
 from numpy.typing import NDArray
 
 from model.codec import Codec
-from model.photo import DecodedPhoto
+from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from tests.storage import Storage
 from transforms import write
 from transforms.elements import Encoded, LoadedPhoto, Photo
 from transforms.encode import EncodeHandler
-from transforms.manifest import Run
-from transforms.storage import find_status, read_bytes, write_bytes
+from transforms.manifest.rows import Run
+from transforms.storage.files import find_status, read_bytes, write_bytes
 from transforms.write import write_rgc
 
 SETTINGS = Settings(iterations=2)

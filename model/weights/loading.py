@@ -1,0 +1,60 @@
+"""Weights as safetensors: one file alone restores its model."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from model.network import CodecConfig, ResidualGRUCodec
+
+DEFAULT_WEIGHTS = Path(__file__).parent / "rgc.safetensors"
+
+
+def save_weights(model: ResidualGRUCodec, path: Path, training: str = "") -> None:
+    """Writes the model in half precision, all of it or nothing. `training` says how it was trained."""
+    tensors = {name: value.half().contiguous() for name, value in model.state_dict().items()}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, partial, {"config": json.dumps(asdict(model.config)), "training": training})
+    partial.replace(path)
+
+
+def read_config(path: Path = DEFAULT_WEIGHTS) -> CodecConfig:
+    """The sizes of a weights file's model, without its weights.
+
+    Raises:
+        ValueError: the file is not one that `save_weights` wrote.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no weights file: {error}") from error
+    if "config" not in metadata:
+        raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
+    try:
+        return CodecConfig(**json.loads(metadata["config"]))
+    except TypeError as error:
+        raise ValueError(f"{path} holds another kind of model than this rgc knows: {error}") from error
+
+
+def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
+    """The model of a weights file, in float32, for inference.
+
+    Raises:
+        ValueError: see `read_config`.
+    """
+    model = ResidualGRUCodec(read_config(path))
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
+    model.load_state_dict(tensors)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model.eval().requires_grad_(False)
+
+
+def model_id(path: Path = DEFAULT_WEIGHTS) -> str:
+    """Names a model by its weights: "rgc-" and 12 hexadecimal digits of the file's SHA-256."""
+    return "rgc-" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,330 @@
+"""Manifests as a database: which of their files are fit to be read, and of each photo the latest row."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms.manifest.rows import SCHEMA, VERSION, VERSION_KEY, manifest_files
+from transforms.storage.files import is_remote, read_bytes
+
+_ADDED_LATER = {"source_fingerprint": "VARCHAR"}  # columns that early manifests lack
+
+_MEMORY = "1GB"  # for DuckDB; the process has some 500 MB of libraries besides
+_MOST_THREADS = 4  # each reads a row group at a time, which all have to fit
+_DOWNLOADS = 8  # objects at a time, of a few MB each
+
+# What follows from a row's columns and is asked for again and again; computed only where it is.
+_DERIVED = """
+    parse_dirpath(source_uri, 'forward_slash') AS folder,
+    width::DOUBLE * height / 1e6 AS megapixels,
+    TRY((settings->>'$.target_ms_ssim')::DOUBLE) AS target_ms_ssim
+"""
+# Where a row lies: 20 bits for the file, 28 for the row in it.
+_POSITION = "(file_index::BIGINT << 28) + file_row_number"
+# The latest row of each photo, by run, then by time, as positions. Memory is what counts here: a photo is 128
+# bits of hash instead of a path, and run, time and position go into one number (27, 52 and 48 bits), because
+# DuckDB can move groups to disk of which it wants the largest number, but not the largest tuple.
+_WINNERS = """
+    CREATE TEMP TABLE {name}_winners AS
+    SELECT (max((run_number::HUGEINT << 100) + (epoch_us(finished_at)::HUGEINT << 48) + position)
+        & ((1::HUGEINT << 48) - 1))::BIGINT AS position
+    FROM {name}_rows
+    JOIN (
+        SELECT run_id, row_number() OVER (ORDER BY run_id) AS run_number
+        FROM (SELECT DISTINCT run_id FROM {name}_rows)
+    ) USING (run_id)
+    GROUP BY md5_number(source_uri)
+"""
+
+
+class ManifestError(ValueError):
+    """A manifest that is not there, cannot be read, or was written by a newer rgc."""
+
+
+class WhereError(ValueError):
+    """A condition that is no SQL, or does not fit the manifest's columns."""
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """A Parquet file of a manifest, and what its footer says.
+
+    Attributes:
+        path: where it lies on this machine.
+        rows: how many it has.
+        columns: those of `SCHEMA` that it has.
+        run_id: of all of its rows; None if they differ, or the footer does not say.
+    """
+
+    uri: str
+    path: str
+    rows: int
+    columns: frozenset[str]
+    run_id: str | None
+
+
+@contextmanager
+def open_manifests(manifests: Sequence[str], where: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database with the rows of manifests, for as long as the context lasts.
+
+    It has the view `latest`: one row for each photo, the one of its latest run (and of that run, the one
+    finished last). Its columns are `SCHEMA`'s, null where an early manifest lacks them, and
+
+        folder          source_uri without its last part
+        megapixels      width * height / 1e6
+        target_ms_ssim  of the row's settings, null if they set none
+
+    and the table `skipped`: `uri` and `reason` of files that are truncated, or are no manifests.
+
+    Args:
+        manifests: of each, its folder, one run's, the output folder or one file; local or gs://.
+        where: an SQL condition on `latest`; latest rows that do not meet it are left out.
+
+    Raises:
+        ManifestError: no manifest is there, none can be read, or one was written by a newer rgc. Inside
+            the context: a file turns out to be damaged.
+        WhereError: `where` is no such condition.
+    """
+    with new_database() as (database, scratch):
+        files = find_manifests(database, manifests, scratch)
+        with data_errors(files, where):
+            create_latest(database, "latest", files, where=where)
+            yield database
+
+
+@contextmanager
+def new_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """An empty database in memory, and a folder of its own on disk, for as long as the context lasts."""
+    with TemporaryDirectory(prefix="rgc-audit-") as scratch:
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": _MEMORY,
+            "temp_directory": scratch,
+            "threads": min(os.cpu_count() or 1, _MOST_THREADS),
+            "preserve_insertion_order": False,
+        }
+        with duckdb.connect(config=config) as database:
+            database.execute("SET TimeZone = 'UTC'")
+            database.execute("CREATE TEMP TABLE skipped (uri VARCHAR PRIMARY KEY, reason VARCHAR)")
+            yield database, scratch
+
+
+def find_manifests(
+    database: duckdb.DuckDBPyConnection, manifests: Sequence[str], scratch: str
+) -> list[ManifestFile]:
+    """The Parquet files of manifests, on this machine; those that are none go to the table `skipped`.
+
+    Args:
+        scratch: a folder for copies of objects.
+
+    Raises:
+        ManifestError: see `open_manifests`.
+    """
+    uris = list(dict.fromkeys(uri for manifest in manifests for uri in _list(manifest)))
+    with ThreadPoolExecutor(_DOWNLOADS) as threads:
+        found = list(threads.map(_look_at, uris, [scratch] * len(uris)))
+    files = [file for file in found if isinstance(file, ManifestFile)]
+    skipped = [(uri, why) for uri, why in zip(uris, found, strict=True) if isinstance(why, str)]
+    if not files:
+        uri, why = skipped[0]
+        raise ManifestError(f"{uri}: no manifest of rgc: {why} (and of {len(skipped)} files none is)")
+    if skipped:
+        database.executemany("INSERT OR IGNORE INTO skipped VALUES (?, ?)", skipped)
+    return files
+
+
+def create_latest(
+    database: duckdb.DuckDBPyConnection,
+    name: str,
+    files: Sequence[ManifestFile],
+    rows: str = "TRUE",
+    where: str | None = None,
+) -> None:
+    """Makes the view that `open_manifests` describes.
+
+    Args:
+        name: of the view.
+        rows: an SQL condition on the rows to choose the latest among.
+        where: an SQL condition on the latest.
+
+    Raises:
+        WhereError: `where` is no condition on the view's columns.
+    """
+    if _are_one_run(files):
+        one_for_each = f"{read_files(files)} WHERE {rows}"
+    else:
+        one_for_each = _choose_latest(database, name, files, rows)
+    try:
+        # On lines of its own: it may end with a comment.
+        condition = "" if where is None else f"WHERE (\n{where}\n)"
+        derived = f"SELECT *, {_DERIVED} FROM ({one_for_each})"
+        database.execute(f"CREATE VIEW {name} AS SELECT * FROM ({derived}) {condition}")
+    except duckdb.Error as error:
+        if where is None:
+            raise
+        raise WhereError(f"{where}: {_message(error)}") from error
+
+
+@contextmanager
+def data_errors(files: Sequence[ManifestFile], where: str | None) -> Iterator[None]:
+    """Says of errors that only reading all rows brings out which file or condition is to blame."""
+    try:
+        yield
+    except duckdb.DataError as error:  # a conversion that failed; damage ends in other errors
+        if where is None:
+            raise
+        raise WhereError(f"{where}: {_message(error)}") from error
+    except duckdb.Error as error:
+        for file in files:
+            try:
+                for _ in pq.ParquetFile(file.path).iter_batches():
+                    pass
+            except (pa.ArrowException, OSError) as damage:
+                raise ManifestError(f"{file.uri}: damaged: {damage}") from error
+        if isinstance(error, duckdb.OperationalError):  # no space for what does not fit into memory
+            raise ManifestError(_message(error)) from error
+        if where is not None:
+            raise WhereError(f"{where}: {_message(error)}") from error
+        raise
+
+
+def query(database: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
+    """The rows that a query gives."""
+    table: pa.Table = database.sql(sql).to_arrow_table()
+    return table.to_pylist()
+
+
+def read_files(files: Sequence[ManifestFile], besides: str = "") -> str:
+    """A query for all rows of files, with `SCHEMA`'s columns and others of DuckDB's."""
+    present = frozenset().union(*(file.columns for file in files))
+    columns = [name if name in present else f"NULL::{_ADDED_LATER[name]} AS {name}" for name in SCHEMA.names]
+    paths = ", ".join(literal(file.path) for file in files)
+    mixed = len({file.columns for file in files}) > 1
+    return (
+        f"SELECT {', '.join([*columns, *filter(None, [besides])])} "
+        f"FROM read_parquet([{paths}], hive_partitioning = false, union_by_name = {mixed})"
+    )
+
+
+def literal(text: str) -> str:
+    """A text as SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class _NotAManifestError(ValueError):
+    """A Parquet file of something else."""
+
+
+def _list(manifest: str) -> list[str]:
+    try:
+        files = manifest_files(manifest)
+    except (OSError, ValueError) as error:
+        raise ManifestError(str(error)) from error
+    if not files:
+        raise ManifestError(f"{manifest}: no Parquet file there, in run=*/ or in manifest/run=*/")
+    return files
+
+
+def _look_at(uri: str, scratch: str) -> ManifestFile | str:
+    """A Parquet file, or why it is no manifest."""
+    try:
+        return _read_footer(uri, _local_copy(uri, scratch))
+    except (pa.ArrowException, OSError, _NotAManifestError) as error:
+        return " ".join(str(error).removeprefix(f"{uri}: ").split())
+
+
+def _local_copy(uri: str, scratch: str) -> str:
+    if not is_remote(uri):
+        return uri
+    path = Path(scratch, f"{uuid4().hex}.parquet")
+    path.write_bytes(read_bytes(uri))
+    return str(path)
+
+
+def _read_footer(uri: str, path: str) -> ManifestFile:
+    metadata = pq.read_metadata(path)
+    written_as = (metadata.metadata or {}).get(VERSION_KEY, b"0").decode(errors="replace")
+    if not written_as.isdecimal():
+        raise _NotAManifestError(f"its version is {written_as!r}, not a number")
+    if int(written_as) > VERSION:
+        raise ManifestError(
+            f"{uri}: a manifest of version {written_as}, this rgc reads up to {VERSION}: take a newer rgc"
+        )
+    schema = metadata.schema.to_arrow_schema()
+    if missing := set(SCHEMA.names) - set(schema.names) - set(_ADDED_LATER):
+        raise _NotAManifestError(f"not rgc's columns: {', '.join(sorted(missing))} missing")
+    present = [field for field in SCHEMA if field.name in schema.names]
+    for field in present:
+        if (found := schema.field(field.name).type) != field.type:
+            raise _NotAManifestError(f"not rgc's columns: {field.name} is {found}, not {field.type}")
+        if not field.nullable and (rows := _rows_without(field.name, metadata)):
+            raise _NotAManifestError(f"{rows} rows without {field.name}, or without statistics of it")
+    columns = frozenset(field.name for field in present)
+    return ManifestFile(uri, path, metadata.num_rows, columns, _only_run_id(metadata))
+
+
+def _rows_without(column: str, metadata: pq.FileMetaData) -> int:
+    """Rows that have null there, or of which the footer does not say that they have not."""
+    index = metadata.schema.names.index(column)
+    if metadata.schema.column(index).max_definition_level == 0:  # a required one
+        return 0
+    groups = [metadata.row_group(number).column(index) for number in range(metadata.num_row_groups)]
+    counts = ((group.statistics, group.num_values) for group in groups)
+    return sum(known.null_count if known and known.has_null_count else rows for known, rows in counts)
+
+
+def _only_run_id(metadata: pq.FileMetaData) -> str | None:
+    column = metadata.schema.names.index("run_id")
+    bounds: set[str] = set()
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(column).statistics
+        if statistics is None or not statistics.has_min_max:
+            return None
+        bounds |= {statistics.min, statistics.max}
+    return bounds.pop() if len(bounds) == 1 else None
+
+
+def _are_one_run(files: Sequence[ManifestFile]) -> bool:
+    """Whether each photo can only have one row: a run writes one, but there may be copies of a run."""
+    same_run = len({file.run_id for file in files}) == 1 and files[0].run_id is not None
+    return same_run and len({os.path.dirname(file.uri) for file in files}) == 1
+
+
+def _choose_latest(
+    database: duckdb.DuckDBPyConnection, name: str, files: Sequence[ManifestFile], rows: str
+) -> str:
+    """A query for the latest row of each photo.
+
+    A file of the last run on an archive holds nothing else, and one of a run that was done again nothing of
+    it: only in the other files each row has to be looked up.
+    """
+    positions = f"{read_files(files, f'file_index, {_POSITION} AS position')} WHERE {rows}"
+    database.execute(f"CREATE VIEW {name}_rows AS {positions}")
+    database.execute(_WINNERS.format(name=name))
+    counts = f"SELECT position >> 28, count(*) FROM {name}_winners GROUP BY 1"
+    winners = dict(database.execute(counts).fetchall())
+    whole = [files[index] for index, count in winners.items() if count == files[index].rows]
+    mixed = [str(index) for index, count in winners.items() if count != files[index].rows]
+    queries = [read_files(whole)] if whole else []
+    if mixed:
+        among = f"({', '.join(mixed)})"
+        database.execute(f"DELETE FROM {name}_winners WHERE position >> 28 NOT IN {among}")
+        queries.append(
+            f"SELECT {', '.join(SCHEMA.names)} FROM {name}_rows SEMI JOIN {name}_winners USING (position) "
+            f"WHERE file_index IN {among}"
+        )
+    return " UNION ALL ".join(queries) or f"{read_files(files)} WHERE FALSE"
+
+
+def _message(error: duckdb.Error) -> str:
+    """DuckDB's message in one line, without the query that it points into."""
+    return " ".join(str(error).partition("\n\nLINE ")[0].split())

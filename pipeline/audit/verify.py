@@ -1,0 +1,358 @@
+"""Whether what manifests say is so: .rgc files read back, decoded and measured against their originals."""
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import duckdb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from model.codec import Codec
+from model.files import with_alpha
+from model.format.container import RgcError, RgcFile, read_rgc
+from model.ms_ssim import ms_ssim
+from model.photos.reading import DecodedPhoto, UnreadablePhotoError, read_photo
+from model.settings import DEFAULT_TARGET_MS_SSIM
+from pipeline.audit.manifests import query
+from pipeline.audit.report import LISTED, QUALITY_STEP
+from pipeline.runners.progress import SECONDS_BETWEEN_LINES
+from transforms.encode import in_available_memory
+from transforms.storage.files import find_status, is_remote, read_bytes
+
+# Decoded on the device and in the floating-point format that encoded it, a photo's MS-SSIM comes out the
+# same but for the row's rounding, 0.000008. Others round pixels another way (bfloat16 against float32, on
+# coffee.png and others of scikit-image): up to 0.0001 on photos, ten times less than this, and up to 0.016 on
+# icons, where a few pixels decide. What was damaged, or is another image, differs by far more.
+TOLERANCE = 0.001
+TOLERANCE_BELOW_64_PIXELS = 0.02
+_BATCH = 1000  # rows held at a time
+_LOOKS = 16  # at originals at a time
+_NEEDED = ["source_uri", "rgc_uri", "source_bytes", "source_sha256", "rgc_sha256", "ms_ssim"]
+_COLUMNS = [*_NEEDED, "source_fingerprint", "target_ms_ssim"]
+# What `gcloud storage` takes for a pattern, or for the beginning of a generation.
+_GCLOUD_CHARACTERS = frozenset("*?[]#")
+Item = TypeVar("Item")
+
+
+class Finding(StrEnum):
+    """What a check ends with."""
+
+    AS_SAID = "as the manifest says"
+    ROW_INCOMPLETE = "row incomplete"
+    RGC_MISSING = ".rgc file not there"
+    RGC_CHANGED = ".rgc file changed"
+    RGC_UNREADABLE = ".rgc file does not decode"
+    SOURCE_MISSING = "original not there"
+    SOURCE_UNREADABLE = "original cannot be read"
+    SOURCE_CHANGED = "original changed"
+    QUALITY = "MS-SSIM differs"
+    NOT_CHECKED = "could not be checked"
+
+
+@dataclass(frozen=True)
+class Check:
+    """What came of checking one photo.
+
+    Attributes:
+        detail: the values that were compared, where they differ.
+        difference: between the MS-SSIM measured and the row's; None if there was nothing to measure.
+        fingerprint: of the original, None unless all is as the manifest says.
+        why_not_safe: why the original should not go, empty if it may.
+    """
+
+    source_uri: str
+    rgc_uri: str | None
+    finding: Finding
+    detail: str = ""
+    difference: float | None = None
+    fingerprint: str | None = None
+    why_not_safe: str = ""
+
+
+@dataclass
+class Verification:
+    """What came of all checks, as far as they have been counted.
+
+    Attributes:
+        encoded: encoded photos in the manifests.
+        seed: what those that are checked were chosen by; None if all are.
+        sound: how many are as the manifest says.
+        largest_difference: of MS-SSIM, of those that are sound.
+        mismatches: all that are not as the manifest says.
+        missing_sources: photos whose .rgc file decodes, and whose original is gone.
+        safe: originals that may go, see `why_not_safe`, and their fingerprints.
+        not_safe: how many may not, by why.
+    """
+
+    encoded: int
+    seed: int | None
+    checked: int = 0
+    sound: int = 0
+    largest_difference: float = 0.0
+    mismatches: list[Check] = field(default_factory=list)
+    missing_sources: list[str] = field(default_factory=list)
+    safe: dict[str, str] = field(default_factory=dict)
+    not_safe: Counter[str] = field(default_factory=Counter)
+
+    def count(self, check: Check) -> None:
+        self.checked += 1
+        if check.finding is Finding.AS_SAID:
+            self.sound += 1
+            self.largest_difference = max(self.largest_difference, abs(check.difference or 0.0))
+        elif check.finding is Finding.SOURCE_MISSING:
+            self.missing_sources.append(check.source_uri)
+        else:
+            self.mismatches.append(check)
+        if check.why_not_safe or check.fingerprint is None:
+            self.not_safe[check.why_not_safe] += 1
+        else:
+            self.safe[check.source_uri] = check.fingerprint
+
+    def drop_changed(self, console: Console | None = None) -> None:
+        """Looks again at the originals that may go: hours may lie between a photo's check and the end.
+
+        Args:
+            console: where progress is shown.
+        """
+        with ThreadPoolExecutor(_LOOKS) as threads:
+            looks = threads.map(_why_changed, self.safe, self.safe.values())
+            reasons = list(_shown(looks, "looked again at", len(self.safe), console))
+        for uri, reason in zip(list(self.safe), reasons, strict=True):
+            if reason:
+                del self.safe[uri]
+                self.sound -= 1
+                self.not_safe[Finding.SOURCE_CHANGED] += 1
+                self.mismatches.append(Check(uri, None, Finding.SOURCE_CHANGED, f"after its check: {reason}"))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that was looked at is as the manifest says."""
+        return self.sound == self.checked
+
+    @property
+    def safe_to_delete(self) -> list[str]:
+        """In full: a list of relative paths would name other files in another folder."""
+        return sorted({uri if is_remote(uri) else os.path.abspath(uri) for uri in self.safe})
+
+    def summary(self) -> dict[str, Any]:
+        """Ready for JSON; of the originals that may go only how many."""
+        figures = {name: value for name, value in vars(self).items() if name != "safe"}
+        mismatches = [asdict(check) for check in self.mismatches]
+        return {**figures, "mismatches": mismatches, "safe_to_delete": len(self.safe)}
+
+
+class CheckError(Exception):
+    """A photo that is not as its row says."""
+
+    def __init__(self, finding: Finding, detail: str, difference: float | None = None) -> None:
+        super().__init__(detail)
+        self.finding = finding
+        self.difference = difference
+
+
+def verify(
+    database: duckdb.DuckDBPyConnection,
+    codec: Codec,
+    count: int | None,
+    seed: int,
+    console: Console | None = None,
+) -> Verification:
+    """Checks encoded photos: `count` of them, chosen by `seed`, or all if it is None.
+
+    Args:
+        database: of `open_manifests`.
+        console: where progress is shown.
+    """
+    chosen = "" if count is None else "ORDER BY md5($seed || source_uri), source_uri LIMIT $count"
+    parameters = {} if count is None else {"seed": str(seed), "count": count}
+    # All rows are read before the first photo is: a damaged file must not end what has taken hours.
+    database.execute(
+        f"CREATE TEMP TABLE chosen AS SELECT {', '.join(_COLUMNS)} FROM latest "
+        f"WHERE status = 'encoded' {chosen}",
+        parameters,
+    )
+    counts = "(SELECT count(*) FROM latest WHERE status = 'encoded') AS encoded, count(*) AS chosen"
+    (found,) = query(database, f"SELECT {counts} FROM chosen")
+    verification = Verification(found["encoded"], None if count is None else seed)
+    for row in _shown(_rows(database), "verified", found["chosen"], console):
+        verification.count(check(row, codec))
+    verification.mismatches.sort(key=lambda each: each.source_uri)
+    verification.missing_sources.sort()
+    return verification
+
+
+def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
+    result = database.execute("FROM chosen")
+    while batch := result.fetchmany(_BATCH):
+        yield from (dict(zip(_COLUMNS, values, strict=True)) for values in batch)
+
+
+def _shown(items: Iterable[Item], verb: str, total: int, console: Console | None) -> Iterator[Item]:
+    """Shows how many photos are done: by a bar on a terminal, by a line now and then in a log."""
+    if console is None or console.is_terminal:
+        yield from track(items, verb, total, console=console, transient=True, disable=console is None)
+        return
+    next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+    for done, item in enumerate(items):
+        if time.monotonic() >= next_line:
+            console.print(f"{verb} {done} of {total} photos", highlight=False)
+            next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+        yield item
+
+
+def check(row: dict[str, Any], codec: Codec) -> Check:
+    """Checks one encoded photo: its .rgc file first, then its original, then one against the other.
+
+    Only the first thing that is wrong is found: the others follow from it.
+    """
+    uris = row["source_uri"], row["rgc_uri"]
+    try:
+        if missing := [name for name in _NEEDED if row[name] is None]:
+            raise CheckError(Finding.ROW_INCOMPLETE, f"no {', '.join(missing)}")
+        file, pixels = _read_back(row, codec)
+        fingerprint, photo = _read_original(row)
+        difference = _compare(pixels, photo.pixels, row, codec.device)
+        # An earlier rgc noted less in its files than this one finds in an original.
+        notes = dict.fromkeys([*file.source.get("notes", []), *photo.notes])
+        unsafe = _why_not_safe(row, list(notes))
+        return Check(*uris, Finding.AS_SAID, "", difference, fingerprint, unsafe)
+    except CheckError as error:
+        return Check(*uris, error.finding, str(error), error.difference, why_not_safe=error.finding)
+    except Exception as error:  # one bad photo never stops a verification
+        detail = f"{type(error).__name__}: {error}"
+        return Check(*uris, Finding.NOT_CHECKED, detail, why_not_safe=Finding.NOT_CHECKED)
+
+
+def _read_back(row: dict[str, Any], codec: Codec) -> tuple[RgcFile, NDArray[np.uint8]]:
+    try:
+        data = read_bytes(row["rgc_uri"])
+    except FileNotFoundError as error:
+        raise CheckError(Finding.RGC_MISSING, row["rgc_uri"]) from error
+    except OSError as error:
+        raise CheckError(Finding.RGC_UNREADABLE, str(error)) from error
+    _compare_sha256(Finding.RGC_CHANGED, data, row["rgc_sha256"])
+    try:
+        file = read_rgc(data, row["rgc_uri"])
+        (pixels,) = in_available_memory(
+            lambda files, tile: [codec.decode(each, tile) for each in files], [file]
+        )
+        with_alpha(file, pixels)
+    except (RgcError, OSError) as error:  # Pillow's of an alpha channel is an OSError
+        raise CheckError(Finding.RGC_UNREADABLE, str(error)) from error
+    return file, pixels
+
+
+def _read_original(row: dict[str, Any]) -> tuple[str, DecodedPhoto]:
+    """The fingerprint and the content of the original, whose bytes are those that were encoded."""
+    try:
+        status = find_status(row["source_uri"])
+        if status is None:
+            raise CheckError(Finding.SOURCE_MISSING, row["source_uri"])
+        if status.size != row["source_bytes"]:
+            sizes = f"{status.size} bytes, {row['source_bytes']} in the manifest"
+            raise CheckError(Finding.SOURCE_CHANGED, sizes)
+        data = read_bytes(row["source_uri"])
+    except OSError as error:
+        raise CheckError(Finding.SOURCE_UNREADABLE, str(error)) from error
+    _compare_sha256(Finding.SOURCE_CHANGED, data, row["source_sha256"])
+    if row["source_fingerprint"] not in (None, status.fingerprint):  # an early manifest has none
+        detail = f"fingerprint {status.fingerprint}, {row['source_fingerprint']} in the manifest"
+        raise CheckError(Finding.SOURCE_CHANGED, f"{detail}, but the same content")
+    try:
+        return status.fingerprint, read_photo(data)
+    except UnreadablePhotoError as error:
+        raise CheckError(Finding.SOURCE_UNREADABLE, str(error)) from error
+
+
+def _compare_sha256(finding: Finding, data: bytes, said: str) -> None:
+    if (found := hashlib.sha256(data).hexdigest()) != said:
+        raise CheckError(finding, f"sha256 {found} ({len(data)} bytes), {said} in the manifest")
+
+
+def _compare(
+    decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], row: dict[str, Any], device: torch.device
+) -> float:
+    """MS-SSIM of a decoded image, (H, W, 3) or (H, W), to the original's pixels, less the row's."""
+    if decoded.shape[:2] != pixels.shape[:2]:
+        sizes = "{1}x{0} pixels, the original has {3}x{2}".format(*decoded.shape[:2], *pixels.shape[:2])
+        raise CheckError(Finding.QUALITY, sizes)
+    reference = _planes(pixels, device)
+    measured = min(ms_ssim(_planes(decoded, device).expand_as(reference), reference).item(), 1.0)
+    difference = measured - float(row["ms_ssim"])
+    if abs(difference) > (TOLERANCE if min(pixels.shape[:2]) >= 64 else TOLERANCE_BELOW_64_PIXELS):
+        detail = f"{measured:.5f}, {row['ms_ssim']:.5f} in the manifest"
+        raise CheckError(Finding.QUALITY, detail, difference)
+    return difference
+
+
+def _planes(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
+    """(1, 3, H, W), or (1, 1, H, W) of a grey image, 0 to 255."""
+    planes = np.atleast_3d(pixels).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(planes)).to(device).float()[None]
+
+
+def _why_not_safe(row: dict[str, Any], notes: Sequence[str]) -> str:
+    """Why an original should not go although all is as the manifest says, or nothing.
+
+    Where the settings promised no quality, the default target is asked for.
+    """
+    target = row["target_ms_ssim"] or DEFAULT_TARGET_MS_SSIM
+    if row["ms_ssim"] < target - QUALITY_STEP:
+        return f"MS-SSIM below {target}"
+    if notes:
+        return f"not in the .rgc file: {'; '.join(notes)}"
+    return _why_not_in_a_list(row["source_uri"])
+
+
+def _why_not_in_a_list(uri: str) -> str:
+    """Why the obvious next command would not take a line for this file and no other, or nothing."""
+    if "\n" in uri or "\r" in uri:
+        return "a line break in its name, which a list cannot hold"
+    if is_remote(uri) and (not _GCLOUD_CHARACTERS.isdisjoint(uri) or uri[-1].isspace()):
+        return "*, ?, [, ], # or a space at the end of its name, by which gcloud would delete others"
+    return ""
+
+
+def _why_changed(uri: str, fingerprint: str) -> str:
+    try:
+        status = find_status(uri)
+    except OSError as error:
+        return str(error)
+    found = "not there" if status is None else f"fingerprint {status.fingerprint}"
+    return "" if status and status.fingerprint == fingerprint else f"{found}, {fingerprint} before"
+
+
+def print_verification(verification: Verification, console: Console) -> None:
+    chosen = "" if verification.seed is None else f", chosen by seed {verification.seed}"
+    within = f"MS-SSIM within {verification.largest_difference:.5f}"
+    console.print(
+        f"verified {verification.checked} of {verification.encoded} encoded photos{chosen}: "
+        f"{verification.sound} are as the manifest says, {within}",
+        highlight=False,
+    )
+    for each in verification.mismatches:
+        text = f"mismatch: {each.source_uri}: {each.finding}: {each.detail}"
+        console.print(text, highlight=False, markup=False)
+    if missing := verification.missing_sources:
+        text = "their originals are not there: deleted, or on a disk that is not mounted?"
+        console.print(f"{len(missing)} could not be compared, {text}", highlight=False)
+        for uri in missing[:LISTED]:
+            console.print(f"original not there: {uri}", highlight=False, markup=False)
+        if (more := len(missing) - LISTED) > 0:
+            console.print(f"original not there: {more} more")
+
+
+def print_safe_to_delete(verification: Verification, console: Console) -> None:
+    console.print(f"{len(verification.safe)} originals may go", highlight=False)
+    for why, photos in verification.not_safe.most_common():
+        console.print(f"{photos} may not: {why}", highlight=False, markup=False)

@@ -1,0 +1,142 @@
+import struct
+import zlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from model.format.container import (
+    HEAD_BYTES,
+    MAX_ITERATIONS,
+    SIGNATURE,
+    RgcError,
+    RgcFile,
+    prefix_length,
+    read_rgc,
+)
+
+FILE = RgcFile(
+    width=40,
+    height=30,
+    grey=False,
+    model_id="rgc-0123456789ab",
+    ms_ssim=(0.5, 0.75, 1.0),
+    codes=(b"one", b"second", b""),
+    exif=b"II*\0exif",
+    icc_profile=b"profile",
+    xmp=b"<x/>",
+    alpha=b"png",
+    source={"format": "JPEG", "bytes": 5, "notes": ["Größe"]},
+)
+
+
+def chunk(kind: bytes, payload: bytes) -> bytes:
+    return struct.pack(">4sI", kind, len(payload)) + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+
+HEAD = SIGNATURE + chunk(b"HEAD", struct.pack(">BBIIB6s", 2, 0, 1, 1, 1, b"abcdef") + bytes(6))
+
+
+def test_round_trip() -> None:
+    read = read_rgc(FILE.to_bytes())
+    assert read == replace(FILE, ms_ssim=read.ms_ssim)
+    assert read.ms_ssim == pytest.approx(FILE.ms_ssim, abs=1 / 65535)
+
+
+def test_the_header_says_where_iterations_end() -> None:
+    longest = replace(
+        FILE, ms_ssim=(0.5,) * MAX_ITERATIONS, codes=(b"code",) * MAX_ITERATIONS, icc_profile=b"." * 999
+    )
+    for file in (FILE, longest):
+        data = file.to_bytes()
+        lengths = [prefix_length(data[:HEAD_BYTES], len(data), n) for n in range(1, len(file.codes) + 2)]
+        assert lengths == [*file.prefix_bytes(), len(data)]
+    with pytest.raises(RgcError, match=r"a\.rgc: its first 20 bytes hold no whole HEAD"):
+        prefix_length(FILE.to_bytes()[:20], 1000, 1, "a.rgc")
+
+
+def test_cut_off_anywhere_after_the_metadata_keeps_the_whole_iterations() -> None:
+    data = FILE.to_bytes()
+    lengths = FILE.prefix_bytes()
+    assert lengths[-1] == len(data)
+    first = lengths[0] - 12 - len(FILE.codes[0])
+    for end in range(first, len(data) + 1):
+        whole = sum(length <= end for length in lengths)
+        assert read_rgc(data[:end]).codes == FILE.codes[:whole]
+
+
+def test_any_flipped_bit_is_an_error() -> None:
+    """At most the first iteration is found cut off, and then there is nothing to decode."""
+    data = FILE.to_bytes()
+    for position in range(len(data) * 8):
+        damaged = bytearray(data)
+        damaged[position // 8] ^= 1 << position % 8
+        try:
+            assert read_rgc(bytes(damaged), "photo.rgc").codes == ()
+        except RgcError as error:
+            assert "photo.rgc" in str(error)
+
+
+def test_short_metadata_is_cut_off_before_the_header() -> None:
+    with pytest.raises(RgcError, match="cut off after 20 bytes"):
+        read_rgc(FILE.to_bytes()[:20])
+
+
+@pytest.mark.parametrize(
+    "header, message",
+    [
+        (
+            struct.pack(">BBIIB6s", 1, 0, 1, 1, 1, b"abcdef") + bytes(6),
+            "version 01, .* version 2",
+        ),
+        (struct.pack(">BBIIB6s", 2, 2, 1, 1, 1, b"abcdef") + bytes(6), "colour mode 2"),
+        (struct.pack(">BBIIB6s", 2, 0, 0, 1, 1, b"abcdef") + bytes(6), "0x1 pixels"),
+        (struct.pack(">BBIIB6s", 2, 0, 1 << 31, 1 << 31, 1, b"abcdef") + bytes(6), "2147483648x2147483648"),
+        (struct.pack(">BBIIB6s", 2, 0, 1, 1, 0, b"abcdef"), "0 iterations"),
+        (struct.pack(">BBIIB6s", 2, 0, 1, 1, 9, b"abcdef") + bytes(6), "does not fit 9 iterations"),
+        (b"\2\0", "header of 2 bytes"),
+    ],
+)
+def test_refuses_headers(header: bytes, message: str) -> None:
+    with pytest.raises(RgcError, match=message):
+        read_rgc(SIGNATURE + chunk(b"HEAD", header))
+
+
+def test_refuses_unknown_chunks_by_name_but_passes_over_optional_ones() -> None:
+    data = FILE.to_bytes()
+    with pytest.raises(RgcError, match="NEWS"):
+        read_rgc(data + chunk(b"NEWS", b""))
+    assert read_rgc(data + chunk(b"news", b"")).codes == FILE.codes
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "no .rgc file"),
+        (b"\xff\xd8\xff\xe0 JPEG", "no .rgc file"),
+        (SIGNATURE.replace(b"\r\n", b"\n") + b"more", "no .rgc file"),
+        (SIGNATURE + chunk(b"ITER", b""), "begins with chunk b'ITER', not HEAD"),
+        (FILE.to_bytes() + chunk(b"ITER", b""), "more ITER chunks than the 3"),
+        (FILE.to_bytes() + chunk(b"HEAD", b""), "a b'HEAD' chunk after b'ITER'"),
+        (FILE.to_bytes() + chunk(b"EXIF", b""), "a b'EXIF' chunk after b'ITER'"),
+        (HEAD + chunk(b"EXIF", b"1") + chunk(b"EXIF", b"2"), "a b'EXIF' chunk after b'EXIF'"),
+        (HEAD + chunk(b"ICCP", b"") + chunk(b"EXIF", b""), "a b'EXIF' chunk after b'ICCP'"),
+        (SIGNATURE + chunk(b"news", b"") + HEAD[len(SIGNATURE) :], "begins with chunk b'news', not HEAD"),
+        (FILE.to_bytes() + chunk(b"1EWS", b""), "unknown chunk b'1EWS'"),
+        (HEAD + chunk(b"SRCE", b"[1]"), "holds a list"),
+        (HEAD + chunk(b"SRCE", b"{"), "not JSON"),
+    ],
+)
+def test_refuses(data: bytes, message: str) -> None:
+    with pytest.raises(RgcError, match=message):
+        read_rgc(data)
+
+
+def test_specification_names_every_chunk() -> None:
+    text = (Path(__file__).parents[3] / "model" / "format" / "FORMAT.md").read_text()
+    data = FILE.to_bytes()
+    kinds = {
+        kind for kind in ("HEAD", "SRCE", "EXIF", "ICCP", "XMPM", "ALPH", "ITER") if kind.encode() in data
+    }
+    assert len(kinds) == 7
+    assert all(f"`{kind}`" in text for kind in kinds)

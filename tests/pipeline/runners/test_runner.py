@@ -1,0 +1,56 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.compress import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels
+from pipeline.runners.runner import is_local, local_workers, torch_threads
+from tests.runs import rgc
+
+
+@pytest.mark.parametrize("runner", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
+def test_local_runners_are_known_however_they_are_spelled(runner: str) -> None:
+    assert is_local(PipelineOptions([f"--runner={runner}"])) and is_local(PipelineOptions([]))
+
+
+@pytest.mark.parametrize("runner", ["PortableRunner", "dataflow", "SparkRunner"])
+def test_others_are_not_taken_for_local_ones(runner: str) -> None:
+    options = PipelineOptions([f"--runner={runner}"])
+    assert not is_local(options) and local_workers(options) is None and torch_threads(options) is None
+
+
+def test_batches_are_smaller_where_no_gpu_is_known_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, elsewhere = PipelineOptions([]), PipelineOptions(["--runner=dataflow"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert batch_pixels("auto", here) == batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
+    assert batch_pixels("cpu", here) == CPU_BATCH_PIXELS
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert batch_pixels("auto", here) == CPU_BATCH_PIXELS
+    assert batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
+
+
+@pytest.mark.parametrize(
+    ("flags", "workers", "threads"),
+    [
+        ([], 1, None),
+        (["--direct_running_mode=multi_processing", "--direct_num_workers=3"], 3, 2),
+        (["--direct_running_mode=multi_processing", "--direct_num_workers=0"], 7, 1),  # as many as CPUs
+    ],
+)
+def test_worker_processes_share_the_cores(
+    flags: list[str], workers: int, threads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch takes one thread for each core, of which there may be fewer than CPUs."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 6)
+    options = PipelineOptions(flags)
+    assert (local_workers(options), torch_threads(options)) == (workers, threads)
+
+
+def test_a_job_server_that_is_not_there_is_named_at_once(photo_folder: Path, tmp_path: Path) -> None:
+    elsewhere = ["--runner", "PortableRunner", "--job_endpoint", "127.0.0.1:1"]
+    result = rgc("compress", photo_folder, tmp_path / "out", *elsewhere)
+    assert result.exit_code == 2 and "no job server answers at 127.0.0.1:1" in result.output
+    assert not (tmp_path / "out").exists()
