@@ -12,6 +12,8 @@ from PIL import Image
 
 from model.codec import DEFAULT_TILE, Codec, Encoding, Goal
 from model.format.container import RgcError, RgcFile, stored_quality
+from model.format.source import SourceRecord
+from model.memory import in_available_memory
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 
@@ -57,16 +59,17 @@ def encode_photos(
     codec: Codec,
     photos: Sequence[DecodedPhoto],
     settings: Sequence[Settings],
-    sources: Sequence[dict[str, Any]] | None = None,
+    sources: Sequence[SourceRecord | None] | None = None,
     tile: int = DEFAULT_TILE,
 ) -> list[EncodedPhoto]:
-    """Encodes photos of one padded size together; see `Codec.encode`.
+    """Encodes photos of one padded size together, or in parts that fit into memory; see `Codec.encode`.
 
     Args:
         sources: what each file says of where it came from, for the manifest; nothing if None.
 
     Raises:
         ValueError: more iterations are asked for than the model has; and see `Codec.encode`.
+        OutOfMemoryError: one photo does not fit into memory.
     """
     for wanted in settings:
         if (wanted.iterations or 0) > codec.iterations:
@@ -85,26 +88,27 @@ def encode_photos(
             alpha=photo.alpha,
             source=source,
         )
-        for photo, source in zip(photos, sources or [{}] * len(photos), strict=True)
+        for photo, source in zip(photos, sources or [None] * len(photos), strict=True)
     ]
-    encodings = codec.encode(
-        [photo.pixels for photo in photos],
-        [_goal(file, wanted) for file, wanted in zip(files, settings, strict=True)],
-        [photo.grey for photo in photos],
-        tile,
-    )
+    goals = [_goal(file, wanted) for file, wanted in zip(files, settings, strict=True)]
+
+    def encode(batch: Sequence[tuple[DecodedPhoto, Goal]], tile: int) -> list[Encoding]:
+        pixels = [photo.pixels for photo, _ in batch]
+        return codec.encode(pixels, [goal for _, goal in batch], [photo.grey for photo, _ in batch], tile)
+
+    encodings = in_available_memory(encode, list(zip(photos, goals, strict=True)), tile)
     return [_encoded(file, encoding) for file, encoding in zip(files, encodings, strict=True)]
 
 
 def encode_photo(
-    codec: Codec, photo: DecodedPhoto, settings: Settings, source: dict[str, Any] | None = None
+    codec: Codec, photo: DecodedPhoto, settings: Settings, source: SourceRecord | None = None
 ) -> RgcFile:
     """Encodes one photo; `source` as in `encode_photos`.
 
     Raises:
         TargetOutOfReachError: naming the best that the model reached.
     """
-    (encoded,) = encode_photos(codec, [photo], [settings], [source or {}])
+    (encoded,) = encode_photos(codec, [photo], [settings], [source])
     if not encoded.reached:
         raise TargetOutOfReachError(encoded.why_not(settings))
     return encoded.file
@@ -116,7 +120,13 @@ def to_image(codec: Codec, file: RgcFile) -> Image.Image:
     Raises:
         RgcError: see `Codec.decode`.
     """
-    return with_alpha(file, codec.decode(file))
+    return with_alpha(file, decode_pixels(codec, file))
+
+
+def decode_pixels(codec: Codec, file: RgcFile) -> NDArray[np.uint8]:
+    """See `Codec.decode`; in tiles that fit into memory."""
+    (pixels,) = in_available_memory(lambda files, tile: [codec.decode(each, tile) for each in files], [file])
+    return pixels
 
 
 def with_alpha(file: RgcFile, pixels: NDArray[np.uint8]) -> Image.Image:

@@ -3,11 +3,11 @@
 import hashlib
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
 
 import apache_beam as beam
 
 from model.files import EncodedPhoto
+from model.format.source import SourceRecord
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 
@@ -73,17 +73,16 @@ class LoadedPhoto:
     def height(self) -> int:
         return self.decoded.pixels.shape[0]
 
-    def source_record(self, settings: Settings) -> dict[str, Any]:
-        """What the .rgc file says of its source, enough for its manifest row: see FORMAT.md, `SRCE`."""
-        return {
-            "bytes": self.photo.size,
-            "fingerprint": self.photo.fingerprint,
-            "format": self.decoded.format,
-            "notes": list(self.decoded.notes),
-            "settings": settings.to_json(),
-            "sha256": self.sha256,
-            "uri_sha256": self.photo.uri_sha256(),
-        }
+    def source_record(self, settings: Settings) -> SourceRecord:
+        return SourceRecord(
+            bytes=self.photo.size,
+            fingerprint=self.photo.fingerprint,
+            format=self.decoded.format,
+            notes=self.decoded.notes,
+            settings=settings.to_json(),
+            sha256=self.sha256,
+            uri_sha256=self.photo.uri_sha256(),
+        )
 
 
 @dataclass(frozen=True)

@@ -4,26 +4,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from apache_beam.ml.inference.base import ModelHandler
 
-from model.codec import DEFAULT_TILE, Codec, padded_size
+from model.codec import Codec, padded_size
 from model.files import EncodedPhoto, choose_device, encode_photos
 from model.settings import Settings
 from transforms.elements import Encoded, LoadedPhoto
 
 _LOG = logging.getLogger(__name__)
-
-SMALLEST_TILE = 256
-_OUT_OF_MEMORY = ("can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED")
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-
-class OutOfMemoryError(RuntimeError):
-    """One photo alone, in the smallest tiles, does not fit into memory."""
 
 
 class CodecHandler(ModelHandler[Any, Any, Codec]):
@@ -81,7 +72,12 @@ class EncodeHandler(CodecHandler):
     def _encode(self, codec: Codec, group: list[LoadedPhoto]) -> list[Encoded]:
         started = time.monotonic()
         try:
-            results = in_available_memory(lambda part, tile: self._encode_together(codec, part, tile), group)
+            results = encode_photos(
+                codec,
+                [loaded.decoded for loaded in group],
+                [self._settings] * len(group),
+                [loaded.source_record(self._settings) for loaded in group],
+            )
         except Exception as error:  # one bad photo never stops a run
             raise_if_broken(codec)
             if len(group) > 1:
@@ -91,37 +87,6 @@ class EncodeHandler(CodecHandler):
             return [_encoded(group[0], None, f"encoding failed: {type(error).__name__}: {error}", seconds)]
         share = (time.monotonic() - started) / len(group)
         return [_encoded(loaded, result, "", share) for loaded, result in zip(group, results, strict=True)]
-
-    def _encode_together(self, codec: Codec, group: Sequence[LoadedPhoto], tile: int) -> list[EncodedPhoto]:
-        sources = [loaded.source_record(self._settings) for loaded in group]
-        photos = [loaded.decoded for loaded in group]
-        return encode_photos(codec, photos, [self._settings] * len(group), sources, tile)
-
-
-def in_available_memory(
-    work: Callable[[Sequence[Item], int], list[Result]], batch: Sequence[Item], tile: int = DEFAULT_TILE
-) -> list[Result]:
-    """Does `work(batch, tile)`; out of memory, halves the batch, and the tile of a photo alone.
-
-    Raises:
-        OutOfMemoryError: one photo in the smallest tiles does not fit either.
-    """
-    try:
-        return work(batch, tile)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-    # Outside the handler: the exception holds the failed attempt's tensors for as long as it lives.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    if len(batch) > 1:
-        _LOG.warning("out of memory on %d photos together: halving the batch", len(batch))
-        middle = len(batch) // 2
-        return [r for half in (batch[:middle], batch[middle:]) for r in in_available_memory(work, half, tile)]
-    if tile > SMALLEST_TILE:
-        _LOG.warning("out of memory on one photo in tiles of %d pixels: halving them", tile)
-        return in_available_memory(work, batch, tile // 2)
-    raise OutOfMemoryError(f"a photo does not fit into memory even in tiles of {tile} pixels")
 
 
 def raise_if_broken(codec: Codec) -> None:
@@ -134,13 +99,6 @@ def raise_if_broken(codec: Codec) -> None:
         RuntimeError: the device does not work any more.
     """
     torch.ones(1, device=codec.device).add(1).item()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch's CPU allocator and CUDA's libraries raise plain RuntimeErrors.
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return any(text in str(error) for text in _OUT_OF_MEMORY)
 
 
 def _encoded(loaded: LoadedPhoto, result: EncodedPhoto | None, error: str, seconds: float) -> Encoded:

@@ -13,11 +13,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from model.codec import Codec
-from model.files import with_alpha
+from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
 from model.photos.reading import PHOTO_SUFFIXES
 from transforms.elements import Photo
-from transforms.encode import CodecHandler, in_available_memory, raise_if_broken
+from transforms.encode import CodecHandler, raise_if_broken
 from transforms.progress import stop_if_full
 from transforms.storage.files import join, read_bytes, write_over
 from transforms.storage.gcs import ConflictError
@@ -87,9 +87,7 @@ class DecodeHandler(CodecHandler):
         if loaded.file is None:
             return Restored(loaded.photo, None, None, loaded.error)
         try:
-            (pixels,) = in_available_memory(
-                lambda files, tile: [codec.decode(file, tile) for file in files], [loaded.file]
-            )
+            pixels = decode_pixels(codec, loaded.file)
         except RgcError as error:
             return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {error}")
         except Exception as error:  # one bad file never stops a run

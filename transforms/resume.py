@@ -89,10 +89,10 @@ def row_of_code(run: Run, photo: Photo, there: Status, code: Code | None) -> Man
     )
 
 
-def is_of_another_photo(source: dict[str, Any], photo: Photo, sha256: str) -> bool:
-    """Whether a .rgc file's `source` is neither these bytes nor what was at the photo's URI earlier."""
-    ours = {"sha256": sha256, "uri_sha256": photo.uri_sha256()}
-    return all(name in source and source[name] != value for name, value in ours.items())
+def is_of_another_photo(file: RgcFile, photo: Photo, sha256: str) -> bool:
+    """Whether a .rgc file's source is neither these bytes nor what was at the photo's URI earlier."""
+    source = file.source
+    return source is not None and source.sha256 != sha256 and source.uri_sha256 != photo.uri_sha256()
 
 
 def _codes(output: str) -> str:
@@ -100,9 +100,10 @@ def _codes(output: str) -> str:
 
 
 def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
-    complete = len(file.codes) == len(file.ms_ssim)
-    made_of = (file.source.get("fingerprint"), file.model_id, file.source.get("settings"))
-    return complete and made_of == (photo.fingerprint, run.model, run.settings)
+    if file.source is None or len(file.codes) < len(file.ms_ssim):
+        return False
+    made_of = (file.source.fingerprint, file.model_id, file.source.settings)
+    return made_of == (photo.fingerprint, run.model, run.settings)
 
 
 class SkipFinished(beam.PTransform):

@@ -62,7 +62,7 @@ def _put(data: bytes | None, uri: str, photo: Photo, sha256: str, run: Run) -> M
     code = read_code(there)
     if (theirs := row_of_code(run, photo, there, code)) is not None:
         return theirs
-    if code is not None and is_of_another_photo(code.file.source, photo, sha256):
+    if code is not None and is_of_another_photo(code.file, photo, sha256):
         raise OSError("it is of another photo; each INPUT needs an OUTPUT of its own")
     if data is None:
         delete_if_there(uri, there.fingerprint)

@@ -1,12 +1,13 @@
 """The .rgc file: a signature, then chunks. FORMAT.md beside this file is its specification."""
 
-import json
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
+
+from model.format.source import SourceRecord
 
 SIGNATURE = b"\x89RGC\r\n\x1a\n"
 VERSION = 2
@@ -49,7 +50,7 @@ class RgcFile:
         exif: EXIF as a TIFF structure, without the "Exif\\0\\0" that JPEG puts before it.
         icc_profile, xmp: byte for byte as in the source.
         alpha: the alpha channel as a grey PNG.
-        source: what the manifest says of the source, or empty.
+        source: what the manifest says of the source; None where nothing was said.
     """
 
     width: int
@@ -62,7 +63,7 @@ class RgcFile:
     icc_profile: bytes = b""
     xmp: bytes = b""
     alpha: bytes = b""
-    source: dict[str, Any] = field(default_factory=dict)
+    source: SourceRecord | None = None
 
     def first_iterations(self, count: int) -> "RgcFile":
         """The same image, coarser: only its first `count` iterations, from 1."""
@@ -89,9 +90,8 @@ class RgcFile:
         for quality, length in zip_longest(self.ms_ssim, lengths, fillvalue=0):
             header += _ITERATION.pack(round(quality * _QUALITY_UNIT), length)
         chunks = [_chunk(b"HEAD", header)]
-        if self.source:
-            text = json.dumps(self.source, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-            chunks.append(_chunk(b"SRCE", text.encode()))
+        if self.source is not None:
+            chunks.append(_chunk(b"SRCE", self.source.to_json().encode()))
         for name, kind in _METADATA_CHUNKS.items():
             if payload := getattr(self, name):
                 chunks.append(_chunk(kind, payload))
@@ -229,11 +229,8 @@ def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]
     return fields, [length for _, length in announced]
 
 
-def _parse_source(payload: bytes, name: str) -> dict[str, Any]:
+def _parse_source(payload: bytes, name: str) -> SourceRecord:
     try:
-        source = json.loads(payload)
+        return SourceRecord.from_json(payload)
     except ValueError as error:
-        raise RgcError(f"{name}: its SRCE chunk is not JSON: {error}") from error
-    if not isinstance(source, dict):
-        raise RgcError(f"{name}: its SRCE chunk holds a {type(source).__name__}, not an object")
-    return source
+        raise RgcError(f"{name}: its SRCE chunk cannot be read: {error}") from error

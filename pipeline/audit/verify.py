@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from model.codec import Codec
-from model.files import with_alpha
+from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
 from model.ms_ssim import ms_ssim
 from model.photos.reading import DecodedPhoto, UnreadablePhotoError, read_photo
@@ -26,7 +26,6 @@ from model.settings import DEFAULT_TARGET_MS_SSIM
 from pipeline.audit.manifests import query
 from pipeline.audit.report import LISTED, QUALITY_STEP
 from pipeline.runners.progress import SECONDS_BETWEEN_LINES
-from transforms.encode import in_available_memory
 from transforms.storage.files import find_status, is_remote, read_bytes
 
 # Decoded on the device and in the floating-point format that encoded it, a photo's MS-SSIM comes out the
@@ -223,7 +222,7 @@ def check(row: dict[str, Any], codec: Codec) -> Check:
         fingerprint, photo = _read_original(row)
         difference = _compare(pixels, photo.pixels, row, codec.device)
         # An earlier rgc noted less in its files than this one finds in an original.
-        notes = dict.fromkeys([*file.source.get("notes", []), *photo.notes])
+        notes = dict.fromkeys([*(file.source.notes if file.source else ()), *photo.notes])
         unsafe = _why_not_safe(row, list(notes))
         return Check(*uris, Finding.AS_SAID, "", difference, fingerprint, unsafe)
     except CheckError as error:
@@ -243,9 +242,7 @@ def _read_back(row: dict[str, Any], codec: Codec) -> tuple[RgcFile, NDArray[np.u
     _compare_sha256(Finding.RGC_CHANGED, data, row["rgc_sha256"])
     try:
         file = read_rgc(data, row["rgc_uri"])
-        (pixels,) = in_available_memory(
-            lambda files, tile: [codec.decode(each, tile) for each in files], [file]
-        )
+        pixels = decode_pixels(codec, file)
         with_alpha(file, pixels)
     except (RgcError, OSError) as error:  # Pillow's of an alpha channel is an OSError
         raise CheckError(Finding.RGC_UNREADABLE, str(error)) from error

@@ -36,7 +36,7 @@ def content_of(file: RgcFile) -> dict[str, Any]:
         "model": file.model_id,
         "complete": len(file.codes) == len(file.ms_ssim),
         **{f"{name}_bytes": size for name, size in metadata.items()},
-        "source": file.source,
+        "source": asdict(file.source) if file.source else {},
         "iterations": [
             {"bytes": length, "ms_ssim": quality}
             for length, quality in zip(lengths, file.ms_ssim, strict=False)

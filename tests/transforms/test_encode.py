@@ -14,7 +14,7 @@ from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from transforms import encode
 from transforms.elements import LoadedPhoto, Photo
-from transforms.encode import EncodeHandler, OutOfMemoryError, in_available_memory
+from transforms.encode import EncodeHandler
 from transforms.manifest.rows import SCHEMA, ManifestRow, Run
 from transforms.write import write_rgc
 
@@ -41,7 +41,7 @@ def test_a_batch_of_mixed_sizes_gives_one_result_each(
         result = results[photo.photo.relative]
         assert (result.width, result.height) == (photo.width, photo.height)
         assert result.result is not None and len(result.result.file.codes) == 2
-        assert result.result.file.source["settings"] == '{"iterations":2}'
+        assert result.result.file.source.settings == '{"iterations":2}'
     assert list(handler.run_inference([], tiny_codec)) == []  # Beam sends an empty batch before a large photo
 
 
@@ -87,45 +87,6 @@ def test_a_broken_gpu_fails_the_bundle_and_not_every_photo(
     tiny_codec.device = torch.device("meta")  # gives no results, as a GPU after such an error
     with pytest.raises(RuntimeError, match="meta"):
         list(handler.run_inference(batch, tiny_codec))
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.AcceleratorError("CUDA error: out of memory"),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_out_of_memory_halves_the_batch_then_the_tile(error: Exception) -> None:
-    attempts = []
-
-    def work(batch: Sequence[int], tile: int) -> list[int]:
-        attempts.append((len(batch), tile))
-        if len(batch) > 1 or (batch[0] == 3 and tile > 512):
-            raise error
-        return [value * 10 for value in batch]
-
-    assert in_available_memory(work, [1, 2, 3], tile=1024) == [10, 20, 30]
-    assert attempts == [(3, 1024), (1, 1024), (2, 1024), (1, 1024), (1, 1024), (1, 512)]
-
-
-def test_out_of_memory_in_the_smallest_tiles_fails() -> None:
-    def work(batch: Sequence[int], tile: int) -> list[int]:
-        raise MemoryError
-
-    with pytest.raises(OutOfMemoryError, match="tiles of 256 pixels"):
-        in_available_memory(work, [1], tile=1024)
-
-
-def test_other_errors_are_not_retried() -> None:
-    def work(batch: Sequence[int], tile: int) -> list[int]:
-        raise RuntimeError("shape mismatch")
-
-    with pytest.raises(RuntimeError, match="shape mismatch"):
-        in_available_memory(work, [1, 2])
 
 
 def test_rows_have_the_manifests_columns(

@@ -13,6 +13,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from model.codec import Codec
 from model.files import encode_photo
+from model.format.source import SourceRecord
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from pipeline.runners.runner import local_runner
@@ -38,14 +39,7 @@ def kept(run: Run, name: str, fingerprint: str = "f") -> ManifestRow:
 
 
 def rgc_bytes(codec: Codec, fingerprint: str = "f") -> bytes:
-    source = {
-        "bytes": 10**6,
-        "fingerprint": fingerprint,
-        "format": "JPEG",
-        "notes": [],
-        "settings": RUN.settings,
-        "sha256": "0" * 64,
-    }
+    source = SourceRecord(10**6, fingerprint, "JPEG", (), RUN.settings, "0" * 64, "1" * 64)
     pixels = DecodedPhoto(np.zeros((16, 16, 3), np.uint8), False, "JPEG")
     return encode_photo(codec, pixels, SETTINGS, source).to_bytes()
 

@@ -39,7 +39,7 @@ def other_file(encoded: Encoded, **source: str) -> bytes:
     """A sibling's file of the photo, not byte for byte ours."""
     assert encoded.result is not None
     file = encoded.result.file
-    return replace(file, xmp=b"theirs", source={**file.source, **source}).to_bytes()
+    return replace(file, xmp=b"theirs", source=replace(file.source, **source)).to_bytes()
 
 
 def test_a_file_of_the_same_work_stays_and_the_row_tells_of_it(encoded: Encoded, output: str) -> None:

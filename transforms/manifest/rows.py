@@ -135,12 +135,13 @@ class ManifestRow:
         encode_seconds: float | None,
     ) -> Self:
         """The row of a photo whose .rgc file, `data`, is written."""
+        assert file.source is not None
         pixels = file.width * file.height
         return cls(
             source_uri=photo.uri,
             rgc_uri=rgc_uri,
             status="encoded",
-            source_format=file.source["format"],
+            source_format=file.source.format,
             width=file.width,
             height=file.height,
             source_bytes=photo.size,
@@ -150,7 +151,7 @@ class ManifestRow:
             bits_per_pixel=len(data) * 8 / pixels,
             ms_ssim=file.ms_ssim[-1],
             iterations=len(file.codes),
-            source_sha256=file.source["sha256"],
+            source_sha256=file.source.sha256,
             source_fingerprint=photo.fingerprint,
             rgc_sha256=hashlib.sha256(data).hexdigest(),
             encode_seconds=encode_seconds,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageChops
 
 from model.codec import Codec
+from model.files import decode_pixels
 from model.format.container import HEAD_BYTES, RgcFile, prefix_length, read_rgc
 from model.photos.reading import read_photo
 from pipeline.audit.page.content import WorstPhoto
@@ -59,7 +60,7 @@ def _compare(codec: Codec, photo: WorstPhoto) -> Comparison:
         notes.append(f"The original cannot be read: {_without_uri(error, photo.source_uri)}")
     try:
         file = _read_first_iterations(photo)
-        decoded = Image.fromarray(codec.decode(file)).convert("RGB")
+        decoded = Image.fromarray(decode_pixels(codec, file)).convert("RGB")
         iterations = len(file.codes)
     except FileNotFoundError:
         notes.append("Its .rgc file is not there.")

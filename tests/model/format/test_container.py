@@ -14,6 +14,7 @@ from model.format.container import (
     prefix_length,
     read_rgc,
 )
+from model.format.source import SourceRecord
 
 FILE = RgcFile(
     width=40,
@@ -26,7 +27,7 @@ FILE = RgcFile(
     icc_profile=b"profile",
     xmp=b"<x/>",
     alpha=b"png",
-    source={"format": "JPEG", "bytes": 5, "notes": ["Größe"]},
+    source=SourceRecord(5, "f", "JPEG", ("Größe",), "{}", "0" * 64, "1" * 64),
 )
 
 
