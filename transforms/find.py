@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from itertools import chain
+from dataclasses import dataclass
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -22,62 +22,89 @@ from transforms.storage.files import (
 )
 
 
-def find_files(source: str, suffix: str = "") -> Iterator[Photo]:
-    """The files of a folder (all the way down), a glob, a gs:// prefix, or one file.
+@dataclass(frozen=True)
+class Source:
+    """What INPUT names, once it is known to be there.
 
-    What cannot be looked at (a folder without permission, a link to nothing, a name that is not
-    UTF-8 or no path) is there too, as `unreadable`. Links to folders are not followed. Listing streams.
+    Attributes:
+        uri: the folder, gs:// prefix, glob or file.
+        base: what comes before `relative` in the URI of every file of it.
+        kind: "folder", "glob" or "file"; a prefix is a folder.
+    """
 
-    Args:
-        source: a path or URI. What is there under this very name comes before what matches it as a glob.
-        suffix: only names that end so.
+    uri: str
+    base: str
+    kind: str
+
+
+def find_source(uri: str) -> Source:
+    """Finds out what is at a path or URI. What is there under this very name comes before a glob.
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: `source` is neither a local path nor gs://.
+        ValueError: it is neither a local path nor gs://.
     """
-    _, found = _find(source)
+    return _find_objects(uri) if is_remote(uri) else _find_local(uri)
+
+
+def list_source(source: Source, suffix: str = "") -> Iterator[Photo]:
+    """The files of a source, all the way down. Listing streams. Links to folders are not followed.
+
+    What cannot be looked at (a folder without permission, a link to nothing, a name that is not
+    UTF-8 or no path) is there too, as `unreadable`.
+
+    Args:
+        suffix: only names that end so.
+    """
+    found = _list_objects(source) if is_remote(source.uri) else _list_local(source)
     return (photo for photo in found if photo.uri.endswith(suffix) or photo.unreadable)
 
 
-def base_of(source: str) -> str:
-    """What comes before `relative` in the `uri` of everything that `find_files` finds; raises as it does."""
-    base, _ = _find(source)
-    return base
+def find_files(uri: str, suffix: str = "") -> Iterator[Photo]:
+    """`list_source` of `find_source`."""
+    return list_source(find_source(uri), suffix)
 
 
-def _find(source: str) -> tuple[str, Iterator[Photo]]:
-    return _find_objects(source) if is_remote(source) else _find_local(source)
-
-
-def _find_objects(source: str) -> tuple[str, Iterator[Photo]]:
+def _find_objects(uri: str) -> Source:
     # An object called "photos/" is what stores make for an empty folder: photos are below it.
-    if not source.endswith("/") and (status := find_status(source)) is not None:
-        base = _folder_of(source)
-        return base, iter([_photo(status, base)])
-    base, objects = join(source, ""), list_folder(source)
-    first = next(objects, None)
-    if first is None and is_glob(source):
-        base, objects = _fixed_part(source), list_glob(source)
-        first = next(objects, None)
-    if first is None:
-        raise FileNotFoundError(f"{source}: no such object, and none is below it or matches it")
-    return base, (_photo(status, base) for status in chain([first], objects))
+    if not uri.endswith("/") and find_status(uri) is not None:
+        return Source(uri, _folder_of(uri), "file")
+    if next(list_folder(uri), None) is not None:
+        return Source(uri, join(uri, ""), "folder")
+    if is_glob(uri) and next(list_glob(uri), None) is not None:
+        return Source(uri, _fixed_part(uri), "glob")
+    raise FileNotFoundError(f"{uri}: no such object, and none is below it or matches it")
 
 
-def _find_local(source: str) -> tuple[str, Iterator[Photo]]:
-    if os.path.isdir(source):
-        return join(source, ""), _walk(source)
-    if os.path.exists(source):
-        base = _folder_of(source)
-        return base, iter([_look(source, base)])
-    if "/" not in source:
-        source = f"./{source}"  # else Beam finds no folder to look in
-    files = FileSystems.match([source])[0].metadata_list if is_glob(source) else []
-    if not files:
-        raise FileNotFoundError(f"{source}: no such file or folder, and no file matches it")
-    base = _fixed_part(source)
-    return base, (_look(file.path, base) for file in files)
+def _list_objects(source: Source) -> Iterator[Photo]:
+    if source.kind == "file":
+        found = find_status(source.uri)
+        return iter([] if found is None else [_photo(found, source.base)])
+    statuses = list_glob(source.uri) if source.kind == "glob" else list_folder(source.uri)
+    return (_photo(status, source.base) for status in statuses)
+
+
+def _find_local(uri: str) -> Source:
+    if os.path.isdir(uri):
+        return Source(uri, join(uri, ""), "folder")
+    if os.path.exists(uri):
+        return Source(uri, _folder_of(uri), "file")
+    if "/" not in uri:
+        uri = f"./{uri}"  # else Beam finds no folder to look in
+    if is_glob(uri) and _match(uri):
+        return Source(uri, _fixed_part(uri), "glob")
+    raise FileNotFoundError(f"{uri}: no such file or folder, and no file matches it")
+
+
+def _list_local(source: Source) -> Iterator[Photo]:
+    if source.kind == "folder":
+        return _walk(source.uri)
+    paths = _match(source.uri) if source.kind == "glob" else [source.uri]
+    return (_look(path, source.base) for path in paths)
+
+
+def _match(pattern: str) -> list[str]:
+    return [file.path for file in FileSystems.match([pattern])[0].metadata_list]
 
 
 def _fixed_part(pattern: str) -> str:
@@ -128,7 +155,7 @@ class FindPhotos(beam.PTransform):
     Local paths are absolute, else what lies in `output` would not be known by its name.
     """
 
-    def __init__(self, source: str, output: str) -> None:
+    def __init__(self, source: Source, output: str) -> None:
         super().__init__()
         self._source = source
         self._outputs = tuple(join(output, f"{folder}/") for folder in OUTPUT_FOLDERS)
@@ -138,6 +165,6 @@ class FindPhotos(beam.PTransform):
         return (
             pipeline
             | beam.Create([self._source])
-            | "List" >> beam.FlatMap(find_files)
+            | "List" >> beam.FlatMap(list_source)
             | "NotOutput" >> beam.Filter(lambda photo: not photo.uri.startswith(outputs))
         )

@@ -7,12 +7,12 @@ from apache_beam.pvalue import TaggedOutput
 from model.photos.reading import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
 from transforms.elements import LoadedPhoto, Photo
 from transforms.manifest.rows import ManifestRow, Run
-from transforms.progress import report_in_hand
+from transforms.progress import report_in_progress
 from transforms.storage.files import read_bytes
 
 LOADED = "loaded"
 REJECTED = "rejected"
-KILLS_WORKERS = "twice, the worker process that had it in hand was killed; the next run tries it again"
+KILLS_WORKERS = "the worker process that worked on it was killed, twice; the next run tries it again"
 
 
 def load_photo(photo: Photo) -> LoadedPhoto:
@@ -35,15 +35,15 @@ def load_or_reject(
     """A `LOADED` photo, or the row of one `REJECTED`: `kept` if it is no photo, `failed` if unreadable.
 
     Args:
-        given_up: URIs of photos that are not to be touched: see `pipeline.runners.supervise`.
-        progress_path: see `report_in_hand`.
+        given_up: URIs of photos that are not to be read: see `pipeline.runners.supervise`.
+        progress_path: see `report_in_progress`.
     """
     if photo.uri in given_up:
         return TaggedOutput(REJECTED, ManifestRow.not_encoded(run, photo, "failed", KILLS_WORKERS))
-    report_in_hand(photo, "begun", progress_path)
+    report_in_progress(photo, "begun", progress_path)
     try:
         loaded = load_photo(photo)
-        report_in_hand(photo, "loaded", progress_path)
+        report_in_progress(photo, "loaded", progress_path)
         return TaggedOutput(LOADED, loaded)
     except NotAPhotoError as error:
         row = ManifestRow.not_encoded(run, photo, "kept", str(error))

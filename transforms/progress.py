@@ -1,8 +1,8 @@
-"""Progress from workers to the terminal, where both are on one machine, and a word back: to stop.
+"""Progress from workers to the terminal, where both are on one machine, and a request back: to stop.
 
-Workers append lines to a file, which the command line follows: that works alike from threads and from
-worker processes, and leaves Beam's data alone. The run is asked to stop by a second file, from either side;
-what its first line says is why.
+Workers append lines to a file, which the command line reads: that works alike from threads and from worker
+processes. (Beam's local runner has metrics only once a run has ended.) The run is asked to stop by a second
+file, from either side; its first line says why.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ WORKER_ENDED = "a worker process was killed"
 
 
 @dataclass(frozen=True)
-class Tick:
+class ProgressEvent:
     """A photo that was found (`status` "found"), begun, loaded or finished (its row's status).
 
     Attributes:
@@ -39,14 +39,14 @@ class Tick:
     worker: int = 0
 
 
-def report(tick: Tick, path: str | None) -> None:
-    """Appends a tick to the file at `path`, if there is one, as a line of JSON; best effort.
+def report(event: ProgressEvent, path: str | None) -> None:
+    """Appends an event to the file at `path`, if there is one, as a line of JSON.
 
-    With its disk full, lines are lost or cut short: no reason to stop encoding.
+    Lines are lost or cut short if the disk is full. That is no reason to stop encoding.
     """
     if path is None:
         return
-    line = (json.dumps(asdict(tick)) + "\n").encode()
+    line = (json.dumps(asdict(event)) + "\n").encode()
     with contextlib.suppress(OSError):
         file = os.open(path, os.O_WRONLY | os.O_APPEND)  # one write each, so lines never mix
         try:
@@ -55,34 +55,35 @@ def report(tick: Tick, path: str | None) -> None:
             os.close(file)
 
 
-def ask_to_stop(path: str | None, why: str) -> None:
-    """Lets workers pass over the photos that they have not begun, where there is a `path` to say so."""
+def request_stop(path: str | None, why: str) -> None:
+    """Makes workers drop the photos that they have not begun, where there is a `path` to say so."""
     if path is None:
         return
-    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:  # there, if nothing else
+    # The file alone is enough: on a full disk its line may be missing.
+    with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as file:
         file.write(f"{why}\n")
 
 
 def stop_if_full(error: Exception, path: str | None) -> None:
-    """Asks to stop where a photo's output could not be written because there is no space left."""
+    """Requests a stop if a photo's output could not be written because no space is left."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        ask_to_stop(path, OUTPUT_FULL)
+        request_stop(path, OUTPUT_FULL)
 
 
 def report_found(photo: Photo, path: str | None) -> Photo:
-    report(Tick(photo.uri, "found", photo.size), path)
+    report(ProgressEvent(photo.uri, "found", photo.size), path)
     return photo
 
 
-def report_in_hand(photo: Photo, status: str, path: str | None) -> None:
+def report_in_progress(photo: Photo, status: str, path: str | None) -> None:
     """A photo that this process has begun or loaded."""
-    report(Tick(photo.uri, status, photo.size, worker=os.getpid()), path)
+    report(ProgressEvent(photo.uri, status, photo.size, worker=os.getpid()), path)
 
 
 def report_row(row: ManifestRow, resumed: bool, path: str | None) -> ManifestRow:
-    pixels = (row.width or 0) * (row.height or 0)
-    tick = Tick(
-        row.source_uri, row.status, row.source_bytes, pixels, row.saved_bytes, row.reason or "", resumed
+    pixels, reason = (row.width or 0) * (row.height or 0), row.reason or ""
+    event = ProgressEvent(
+        row.source_uri, row.status, row.source_bytes, pixels, row.saved_bytes, reason, resumed
     )
-    report(tick, path)
+    report(event, path)
     return row

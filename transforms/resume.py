@@ -10,11 +10,11 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from model.format.container import RgcError, RgcFile, read_rgc
-from transforms.ahead import MapAhead
 from transforms.elements import Photo
 from transforms.manifest.rows import ManifestRow, Run, manifest_files, manifest_folder, read_rows
 from transforms.storage.files import Status, is_utf8, join, list_folder, read_bytes
 from transforms.storage.gcs import CONNECTIONS
+from transforms.threaded_map import ThreadedMap
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,8 +113,8 @@ class SkipFinished(beam.PTransform):
     what is there also spreads the photos over the workers.
 
     Args:
-        base: see `base_of`.
-        stop_path: see `MapAhead`.
+        base: see `Source`.
+        stop_path: see `ThreadedMap`.
     """
 
     def __init__(self, run: Run, output: str, base: str, stop_path: str | None = None) -> None:
@@ -136,7 +136,7 @@ class SkipFinished(beam.PTransform):
             | "Latest" >> beam.CombinePerKey(latest)
         )
         keyed = photos | "PhotosByUri" >> beam.Map(lambda photo: (photo.uri, photo))
-        split = MapAhead(partial(_split, run=self._run), CONNECTIONS, self._stop_path)
+        split = ThreadedMap(partial(_split, run=self._run), CONNECTIONS, self._stop_path)
         return (
             {"photos": keyed, "files": files, "earlier": earlier}
             | beam.CoGroupByKey()

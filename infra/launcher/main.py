@@ -3,11 +3,14 @@
 import logging
 import sys
 from argparse import ArgumentParser
+from functools import partial
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.compress import CompressJob, check_settings, new_run, run_compress
+from pipeline.compress import CompressJob, check_settings, compress, new_run
 from pipeline.runners.dataflow import choose_dataflow_options
+from pipeline.runners.run import choose_execution, run
+from transforms.find import find_source
 from transforms.storage.files import OUTPUT_FOLDERS, writing_to
 
 
@@ -33,10 +36,10 @@ def main(arguments: list[str]) -> None:
     settings = check_settings(own.target_ms_ssim, own.max_bpp, own.iterations)
     options = PipelineOptions(beam_arguments)
     choose_dataflow_options(options)
-    # Not "auto": without a working GPU, a night would go by on the CPU at a GPU's price.
-    job = CompressJob(own.input, own.output, settings, new_run(settings), device="cuda")
     with writing_to(own.output, OUTPUT_FOLDERS):
-        run_compress(job, options)
+        # Not "auto": without a working GPU the job would run on the CPU at a GPU's price.
+        job = CompressJob(find_source(own.input), own.output, settings, new_run(settings), device="cuda")
+        run(partial(compress, job), choose_execution(options, job.device), options)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import logging
 import secrets
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -48,13 +49,14 @@ from pipeline.cli.outcomes import (
     waiting_for_a_run,
     write_list,
 )
-from pipeline.compress import CompressJob, new_run, run_compress
-from pipeline.decompress import DecompressJob, run_decompress
+from pipeline.compress import CompressJob, compress, new_run
+from pipeline.decompress import DecompressJob, count_restored, decompress
 from pipeline.estimate.costs import STORAGE_PRICE, Plan
 from pipeline.estimate.sampling import estimate, print_estimate
-from pipeline.runners.progress import Tally, followed
-from pipeline.runners.runner import is_local
-from pipeline.runners.supervise import Outcome, compress_here
+from pipeline.runners.names import is_local
+from pipeline.runners.progress import RunCounts, showing_progress
+from pipeline.runners.run import choose_execution, run
+from pipeline.runners.supervise import Outcome, supervise
 from pipeline.runners.temporary import temporary_folder
 from transforms.find import find_files
 from transforms.load import load_photo
@@ -75,8 +77,8 @@ app = typer.Typer(
 _BEAM = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@app.command(context_settings=_BEAM)
-def compress(
+@app.command("compress", context_settings=_BEAM)
+def compress_command(
     context: typer.Context,
     source: Annotated[str, place("INPUT", "Folder, file, glob or gs:// prefix.")],
     output: Annotated[str, place("OUTPUT", "Folder or gs:// prefix.")],
@@ -95,21 +97,21 @@ def compress(
     """Recompress photos to .rgc files with a Parquet manifest. Beam's own options may follow."""
     options = read_beam_options(context.args)
     settings = read_settings(target_ms_ssim, max_bpp, iterations)
-    check_run(source, device, options)
-    source, output = absolute(source), absolute(output)
-    job = CompressJob(source, output, settings, new_run(settings), device, max_batch_pixels)
+    found, output = check_run(absolute(source), device, options), absolute(output)
+    job = CompressJob(found, output, settings, new_run(settings), device)
+    execution = choose_execution(options, device, max_batch_pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
         if is_local(options):
-            outcome = compress_here(job, options, stderr)
+            outcome = supervise(job, execution, options, stderr)
         else:
             with temporary_folder():
-                run_compress(job, options)
-            outcome = Outcome(job.run, Tally())
-    report_run(outcome, source, output)
+                run(partial(compress, job), execution, options)
+            outcome = Outcome(job.run, RunCounts())
+    report_run(outcome, found.uri, output)
 
 
-@app.command(context_settings=_BEAM)
-def decompress(
+@app.command("decompress", context_settings=_BEAM)
+def decompress_command(
     context: typer.Context,
     source: Annotated[str, place("INPUT", ".rgc files: folder, file, glob, gs://.")],
     output: Annotated[str, place("OUTPUT", "Folder or gs:// prefix.")],
@@ -119,17 +121,18 @@ def decompress(
 ) -> None:
     """Decode .rgc files to images. Beam's own options may follow."""
     options = read_beam_options(context.args)
-    check_run(source, device, options)
-    here = followed(stderr, "decompress") if is_local(options) else temporary_folder()
-    with writing_to_output(output, [""]), waiting_for_a_run(), here as follower:
-        paths = (follower.path, follower.stop_path) if follower is not None else ()
-        job = DecompressJob(source, output, image_format, iterations, device, *paths)
-        decoded, failed = run_decompress(job, options)
+    job = DecompressJob(check_run(source, device, options), output, image_format, iterations, device)
+    execution = choose_execution(options, device)
+    run_job = partial(run, partial(decompress, job), options=options)
+    here = showing_progress(stderr, "decompress") if is_local(options) else temporary_folder()
+    with writing_to_output(output, [""]), waiting_for_a_run(), here as display:
+        result = run_job(execution) if display is None else display.run(run_job, execution)
+        decoded, failed = count_restored(result)
     stdout.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
-    if follower is not None:
-        for tick in follower.tally.failures:
-            stderr.print(f"failed: {tick.reason}", highlight=False, markup=False)
-        exit_if_stopped(follower.stopped, follower.tally)
+    if display is not None:
+        for event in display.counts.failures:
+            stderr.print(f"failed: {event.reason}", highlight=False, markup=False)
+        exit_if_stopped(display.stopped, display.counts)
     raise typer.Exit(1 if failed else 0)
 
 

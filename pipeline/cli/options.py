@@ -13,8 +13,9 @@ from model.files import choose_device
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from pipeline.compress import check_settings
 from pipeline.runners.dataflow import choose_dataflow_options
-from pipeline.runners.runner import is_local, wait_for_the_job
-from transforms.find import find_files
+from pipeline.runners.names import is_local
+from pipeline.runners.portable import wait_for_the_job
+from transforms.find import Source, find_source
 from transforms.storage.files import is_remote, writing_to
 
 
@@ -95,8 +96,8 @@ def read_beam_options(arguments: list[str]) -> PipelineOptions:
     return options
 
 
-def check_run(source: str, device: Device, options: PipelineOptions) -> None:
-    """Finds out before the run what would make all of it fail."""
+def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
+    """Finds out before the run what would make all of it fail; returns what INPUT names."""
     try:
         choose_dataflow_options(options)
     except ValueError as error:
@@ -108,7 +109,7 @@ def check_run(source: str, device: Device, options: PipelineOptions) -> None:
     if is_local(options):
         find_device(device)
     try:
-        next(find_files(source), None)
+        return find_source(source)
     except OSError as error:
         raise typer.BadParameter(str(error), param_hint="INPUT") from error
 

@@ -14,8 +14,8 @@ from model.format.container import RgcFile
 from pipeline.audit.compare import compare, print_comparison
 from pipeline.audit.report import AuditReport, audit, print_failed, print_totals
 from pipeline.audit.verify import Verification, print_safe_to_delete, print_verification
-from pipeline.runners.interrupt import EXIT_STATUS
-from pipeline.runners.progress import Tally
+from pipeline.runners.interruption import EXIT_STATUS
+from pipeline.runners.progress import RunCounts
 from pipeline.runners.supervise import Outcome, last_line
 from transforms.manifest.rows import manifest_files, manifest_folder
 from transforms.progress import INTERRUPTED
@@ -89,10 +89,10 @@ def fail_if_skipped(skipped: list[dict[str, str]]) -> None:
 
 @contextmanager
 def waiting_for_a_run() -> Iterator[None]:
-    """Says what becomes of a run that ends early, and of one elsewhere that is not waited for any longer."""
+    """Says what becomes of a run that ends early, and of a remote job that Ctrl-C stops waiting for."""
     try:
         yield
-    except KeyboardInterrupt:  # only elsewhere: see `followed`
+    except KeyboardInterrupt:  # only on another runner: see `run_interruptibly`
         stderr.print(
             "not waiting any longer; a job that was submitted goes on, until it is cancelled where it runs"
         )
@@ -106,23 +106,23 @@ def report_run(outcome: Outcome, source: str, output: str) -> NoReturn:
     """Prints what a compress run came to, and exits."""
     folder = join(manifest_folder(output), f"run={outcome.run.run_id}")
     if not manifest_files(folder):
-        exit_if_stopped(outcome.stopped, outcome.tally)
+        exit_if_stopped(outcome.stopped, outcome.counts)
         raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")
     report = audit(folder)
     print_totals(report, stdout)
-    if resumed := outcome.tally.resumed:
+    if resumed := outcome.counts.resumed:
         new = report.totals["photos"] - resumed
         stdout.print(f"{resumed} of them were finished in an earlier run, {new} in this one")
     stdout.print(f"manifest: {folder}", highlight=False)
     print_failed(report, stderr)
-    exit_if_stopped(outcome.stopped, outcome.tally)
+    exit_if_stopped(outcome.stopped, outcome.counts)
     raise typer.Exit(1 if report.failed else 0)
 
 
-def exit_if_stopped(why: str, tally: Tally) -> None:
+def exit_if_stopped(why: str, counts: RunCounts) -> None:
     """Says how far a run came that was asked to stop, and exits; not if `why` is empty."""
     if why:
-        done = f"{tally.finished} of {tally.found} files are done"
+        done = f"{counts.finished} of {counts.found} files are done"
         stdout.print(f"stopped: {why}; {done}, and the same call goes on", highlight=False)
         raise typer.Exit(EXIT_STATUS if why == INTERRUPTED else 1)
 

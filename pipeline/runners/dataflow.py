@@ -18,7 +18,7 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from pipeline.runners.runner import runner_name
+from pipeline.runners.names import is_dataflow
 
 # The cheapest of the GPUs that compute in bfloat16, as the codec does.
 GPU_TYPE = "nvidia-l4"
@@ -56,10 +56,6 @@ class GpuOptions(PipelineOptions):
     def _add_argparse_args(cls, parser: ArgumentParser) -> None:
         parser.add_argument("--gpu_type", default=GPU_TYPE)
         parser.add_argument("--gpu_machine_type", default=GPU_MACHINE_TYPE)
-
-
-def is_dataflow(options: PipelineOptions) -> bool:
-    return runner_name(options) == "dataflow"
 
 
 def choose_dataflow_options(options: PipelineOptions) -> None:

@@ -1,32 +1,33 @@
-"""Follows the workers' progress file: a bar on a terminal, a line now and then in a log."""
+"""Shows the progress that workers report: a bar on a terminal, a line now and then in a log."""
 
 import json
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self, TextIO
+from typing import Self, TextIO, TypeVar
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pipeline.runners.interrupt import on_interrupt
+from pipeline.execution import Execution
+from pipeline.runners.interruption import run_interruptibly
 from pipeline.runners.temporary import temporary_folder
-from transforms.progress import INTERRUPTED, WORKER_ENDED, Tick, ask_to_stop
+from transforms.progress import INTERRUPTED, WORKER_ENDED, ProgressEvent, request_stop
 
 SECONDS_BETWEEN_LINES = 30.0
 _POLL_SECONDS = 0.5
+Result = TypeVar("Result")
 
 
 @dataclass
-class Tally:
-    """What has been counted so far; and of photos that are begun or loaded, which process has them."""
+class RunCounts:
+    """What has been counted so far; and which process has the photos that are begun or loaded."""
 
     found: int = 0
     found_bytes: int = 0
@@ -37,31 +38,31 @@ class Tally:
     new_pixels: int = 0
     saved_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
-    failures: list[Tick] = field(default_factory=list)
+    failures: list[ProgressEvent] = field(default_factory=list)
     begun: dict[str, int] = field(default_factory=dict)
     loaded: dict[str, int] = field(default_factory=dict)
 
-    def count(self, tick: Tick) -> None:
-        if tick.status == "found":
+    def add(self, event: ProgressEvent) -> None:
+        if event.status == "found":
             self.found += 1
-            self.found_bytes += tick.source_bytes
+            self.found_bytes += event.source_bytes
             return
-        self.begun.pop(tick.uri, None)
-        self.loaded.pop(tick.uri, None)
-        if tick.status in ("begun", "loaded"):
-            (self.begun if tick.status == "begun" else self.loaded)[tick.uri] = tick.worker
+        self.begun.pop(event.uri, None)
+        self.loaded.pop(event.uri, None)
+        if event.status in ("begun", "loaded"):
+            (self.begun if event.status == "begun" else self.loaded)[event.uri] = event.worker
             return
         self.finished += 1
-        self.finished_bytes += tick.source_bytes
-        self.saved_bytes += tick.saved_bytes
-        self.resumed += tick.resumed
-        self.encoded += tick.status == "encoded" and not tick.resumed
-        self.new_pixels += 0 if tick.resumed else tick.pixels
-        if tick.status == "failed":
-            self.failures.append(tick)
+        self.finished_bytes += event.source_bytes
+        self.saved_bytes += event.saved_bytes
+        self.resumed += event.resumed
+        self.encoded += event.status == "encoded" and not event.resumed
+        self.new_pixels += 0 if event.resumed else event.pixels
+        if event.status == "failed":
+            self.failures.append(event)
 
-    def in_hand(self, worker: int | None) -> set[str]:
-        """What a process that was killed may have died of: photos that it was loading, else had loaded."""
+    def in_progress(self, worker: int | None) -> set[str]:
+        """Photos that may have killed a process: those that it was loading, else those that it had loaded."""
         for photos in (self.begun, self.loaded):
             if found := {uri for uri, process in photos.items() if process == worker}:
                 return found
@@ -73,33 +74,33 @@ class Tally:
         return f"{self.finished}/{self.found} photos, {speed:.2f} MP/s, {saved} saved"
 
 
-class Follower:
-    """Within its context, workers that append ticks to `path` are followed on `console`.
+class ProgressDisplay:
+    """Within its context, shows on `console` what workers report to `path`.
 
     Attributes:
-        stopped: after that, why the run was asked to stop (see `ask_to_stop`); empty if it was not.
-        killed: and where that was because a worker process was killed, which one, the first if several.
+        stopped: after that, why the run was asked to stop (see `request_stop`); empty if it was not.
+        killed: the first worker process that was killed, if that is why.
     """
 
     def __init__(self, console: Console, verb: str) -> None:
-        self.tally = Tally()
+        self.counts = RunCounts()
         self.stopped = ""
         self.killed: int | None = None
         self._console = console
         self._verb = verb
         self._folder = tempfile.TemporaryDirectory()
-        self.path = str(Path(self._folder.name) / "ticks.jsonl")
+        self.path = str(Path(self._folder.name) / "events.jsonl")
         self.stop_path = str(Path(self._folder.name) / "stop")
         Path(self.path).touch()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._show, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        self._end.set()
         self._thread.join()
         if (stop := Path(self.stop_path)).exists():
             reasons = stop.read_text(encoding="utf-8").splitlines()
@@ -110,11 +111,19 @@ class Follower:
             self.stopped = WORKER_ENDED
         self._folder.cleanup()
 
-    def ask_to_stop(self) -> None:
-        ask_to_stop(self.stop_path, INTERRUPTED)
-        self._console.print("stopping after the photos at hand; once more to stop at once")
+    def run(self, work: Callable[[Execution], Result], execution: Execution) -> Result:
+        """Does `work`. Ctrl-C lets it finish the photos in progress; a second one ends it at once."""
+        reported = replace(execution, progress_path=self.path, stop_path=self.stop_path)
+        temporary = tempfile.gettempdir()
+        return run_interruptibly(
+            lambda: work(reported), self.interrupt, lambda: shutil.rmtree(temporary, ignore_errors=True)
+        )
 
-    def _follow(self) -> None:
+    def interrupt(self) -> None:
+        request_stop(self.stop_path, INTERRUPTED)
+        self._console.print("stopping after the photos in progress; once more to stop at once")
+
+    def _show(self) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
         next_line = time.monotonic() + SECONDS_BETWEEN_LINES
         with (
@@ -123,26 +132,26 @@ class Follower:
         ):
             task = bar.add_task(self._verb, total=None)
             while True:
-                stopping = self._stop.is_set()  # read before the file, so that the last lines count
-                for tick in _whole_ticks(file):
-                    self.tally.count(tick)
-                # Bytes tell how far it is; their number of pixels is only known once they are read.
+                ending = self._end.is_set()  # read before the file, so that the last lines count
+                for event in _whole_events(file):
+                    self.counts.add(event)
+                # The bar goes by bytes: the number of pixels is only known once photos are read.
                 bar.update(
                     task,
-                    description=f"{self._verb} {self.tally.text()}",
-                    completed=self.tally.finished_bytes,
-                    total=self.tally.found_bytes or None,
+                    description=f"{self._verb} {self.counts.text()}",
+                    completed=self.counts.finished_bytes,
+                    total=self.counts.found_bytes or None,
                 )
-                if stopping:
+                if ending:
                     return
                 if not self._console.is_terminal and time.monotonic() >= next_line:
-                    self._console.print(f"{self._verb} {self.tally.text()}")
+                    self._console.print(f"{self._verb} {self.counts.text()}")
                     next_line += SECONDS_BETWEEN_LINES
-                self._stop.wait(_POLL_SECONDS)
+                self._end.wait(_POLL_SECONDS)
 
 
-def _whole_ticks(file: TextIO) -> Iterator[Tick]:
-    """The ticks whose lines are complete by now; the rest stays for the next time."""
+def _whole_events(file: TextIO) -> Iterator[ProgressEvent]:
+    """The events whose lines are complete by now; the rest stays for the next time."""
     while True:
         start = file.tell()
         line = file.readline()
@@ -150,15 +159,11 @@ def _whole_ticks(file: TextIO) -> Iterator[Tick]:
             file.seek(start)
             return
         with suppress(ValueError, TypeError):  # a line cut short by a full disk, with the next one in it
-            yield Tick(**json.loads(line))
+            yield ProgressEvent(**json.loads(line))
 
 
 @contextmanager
-def followed(console: Console, verb: str) -> Iterator[Follower]:
-    """Follows a run on this machine; Ctrl-C lets it finish the photos at hand, twice ends it at once."""
-    with (
-        temporary_folder(),
-        Follower(console, verb) as follower,
-        on_interrupt(follower.ask_to_stop, partial(shutil.rmtree, tempfile.gettempdir(), ignore_errors=True)),
-    ):
-        yield follower
+def showing_progress(console: Console, verb: str) -> Iterator[ProgressDisplay]:
+    """For a run on this machine: its progress, and a folder for its temporary files."""
+    with temporary_folder(), ProgressDisplay(console, verb) as display:
+        yield display

@@ -1,18 +1,21 @@
-"""A compress run on this machine, which is started again where something ends it early."""
+"""A compress run on this machine, which is started again if something ends it early."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from pipeline.compress import CompressJob, new_run, run_compress
-from pipeline.runners.progress import Tally, followed
+from pipeline.compress import CompressJob, compress, new_run
+from pipeline.execution import Execution
+from pipeline.runners.progress import RunCounts, showing_progress
+from pipeline.runners.run import run
 from transforms.manifest.rows import Run
 from transforms.progress import WORKER_ENDED
 
 
 class EndedEarlyError(RuntimeError):
-    """A run that something ended, and that it did not help to start again."""
+    """Something ended a run, and starting it again did not help."""
 
 
 @dataclass(frozen=True)
@@ -20,48 +23,46 @@ class Outcome:
     """How a run went: its last start's id and counts, and why it was asked to stop, if it was."""
 
     run: Run
-    tally: Tally
+    counts: RunCounts
     stopped: str = ""
 
 
-def compress_here(job: CompressJob, options: PipelineOptions, console: Console) -> Outcome:
-    """Runs a job to its end, following it on `console`.
+def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, console: Console) -> Outcome:
+    """Runs a job to its end, and shows its progress on `console`.
 
-    What a night brings need not be its end: a worker process that the system kills for memory, or that a
-    photo crashes, or an error of the GPU's. What is done stays done, so the job is started again, each time
-    under an id of its own, for as long as that helps: the last start encoded something, or found out which
-    photos a worker that was killed had in hand. After that each has one at a time, which also takes less
-    memory; a photo that was so in hand twice is given up: no photo ends a night.
+    The system may kill a worker process for memory, a photo may crash it, or the GPU may fail. What is done
+    stays done, so the job is started again, each time under a new id, for as long as that helps: the last
+    start encoded something, or found out which photos a killed worker had in progress. After that, photos are
+    done one at a time, which also takes less memory. A photo that was in progress twice is given up.
 
     Raises:
         EndedEarlyError: saying by what.
     """
     suspects: set[str] = set()
     while True:
-        with followed(console, "compress") as follower:
+        with showing_progress(console, "compress") as display:
             error = ""
             try:
-                run_compress(replace(job, progress_path=follower.path, stop_path=follower.stop_path), options)
+                display.run(partial(run, partial(compress, job), options=options), execution)
             except Exception as raised:
                 error = last_line(raised)
-        tally, killed = follower.tally, follower.killed
+        counts, killed = display.counts, display.killed
         if not error and killed is None:
-            return Outcome(job.run, tally, follower.stopped)
-        error = ": ".join(filter(None, [follower.stopped, error]))
-        in_hand = tally.in_hand(killed)
-        helps = tally.encoded or in_hand
-        if not helps or follower.stopped not in ("", WORKER_ENDED):
+            return Outcome(job.run, counts, display.stopped)
+        error = ": ".join(filter(None, [display.stopped, error]))
+        in_progress = counts.in_progress(killed)
+        helps = counts.encoded or in_progress
+        if not helps or display.stopped not in ("", WORKER_ENDED):
             raise EndedEarlyError(error)
         console.print(f"the run ended early: {error}; starting it again", highlight=False, markup=False)
         if killed is not None:
-            job = replace(
-                job, max_batch_pixels=1, loaded_ahead=0, given_up=job.given_up | (suspects & in_hand)
-            )
-            suspects |= in_hand
+            given_up = execution.given_up | (suspects & in_progress)
+            execution = replace(execution, batch_pixels=1, prefetch=0, given_up=given_up)
+            suspects |= in_progress
         job = replace(job, run=new_run(job.settings))
 
 
 def last_line(error: Exception) -> str:
-    """What a runner's error comes down to, after a worker's traceback: its last line with a word in it."""
+    """The last line with a word in it: what a runner's error says after a worker's traceback."""
     lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
     return lines[-1] if lines else type(error).__name__

@@ -9,6 +9,7 @@ bare codec's speed the pipeline reaches.
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,8 +23,10 @@ from model.network import CODE_STRIDE
 from model.photos.reading import read_photo
 from model.settings import Settings
 from model.weights.loading import model_id
-from pipeline.compress import CompressJob, run_compress
+from pipeline.compress import CompressJob, compress
+from pipeline.runners.run import choose_execution, run
 from tests.benchmarks.photos import make_photos
+from transforms.find import find_source
 from transforms.manifest.rows import Run
 
 
@@ -95,10 +98,11 @@ def main() -> None:
         bare = megapixels / (time.perf_counter() - started)
 
         settings = Settings(iterations=arguments.iterations)
-        run = Run("benchmark", model_id(), settings.to_json())
-        job = CompressJob(str(folder), str(Path(temporary) / "out"), settings, run, device)
+        this_run = Run("benchmark", model_id(), settings.to_json())
+        options = PipelineOptions([])
+        job = CompressJob(find_source(str(folder)), str(Path(temporary) / "out"), settings, this_run, device)
         started = time.perf_counter()
-        run_compress(job, PipelineOptions([]))
+        run(partial(compress, job), choose_execution(options, device), options)
         whole = megapixels / (time.perf_counter() - started)
 
     share = f"{bare * 1e6 * sum(cost[: arguments.iterations]) / peak:.0%} of the convolution's speed"

@@ -9,15 +9,18 @@ import argparse
 import logging
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from model.settings import Settings
-from pipeline.compress import CompressJob, new_run, run_compress
+from pipeline.compress import CompressJob, compress, new_run
+from pipeline.runners.run import choose_execution, run
 from tests.benchmarks.photos import make_photos
-from transforms.ahead import WAITED
+from transforms.find import find_source
+from transforms.threaded_map import WAITED
 
 
 def main() -> None:
@@ -36,10 +39,12 @@ def main() -> None:
             pass
         megapixels = arguments.photos * arguments.width * arguments.height / 1e6
         for workers in arguments.workers:
-            job = CompressJob(str(folder), f"{temporary}/{workers}", settings, new_run(settings), "cpu")
-            options = ["--direct_running_mode", "multi_processing", "--direct_num_workers", str(workers)]
+            source, output = find_source(str(folder)), f"{temporary}/{workers}"
+            job = CompressJob(source, output, settings, new_run(settings), "cpu")
+            flags = ["--direct_running_mode", "multi_processing", "--direct_num_workers", str(workers)]
+            options = PipelineOptions(flags)
             started = time.monotonic()
-            result = run_compress(job, PipelineOptions(options))
+            result = run(partial(compress, job), choose_execution(options, job.device), options)
             seconds = time.monotonic() - started
             loading = MetricsFilter().with_metric(WAITED).with_step("Load")
             (waited,) = result.metrics().query(loading)["counters"]

@@ -5,14 +5,17 @@ import os
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
-from pipeline.decompress import DecompressJob, run_decompress
+from pipeline.decompress import DecompressJob, count_restored, decompress
 from pipeline.runners.dataflow import choose_dataflow_options, inference_hints
+from pipeline.runners.run import choose_execution, run
 from tests.infra.job import FROM_LAUNCHER, IMAGE, OUTPUT, Submitted, submit, submitting, what_was_submitted
+from transforms.find import find_source
 from transforms.storage.files import write_bytes
 
 ACCELERATOR = "beam:resources:accelerator:v1"
@@ -57,7 +60,7 @@ def test_a_shuffle_lies_between_listing_and_the_gpu(submitted: Submitted) -> Non
     """Else Dataflow would fuse them, and list on a GPU worker."""
     steps = [s for s in submitted.pipeline.components.transforms.values() if not s.subtransforms]
     maker = {output: step for step in steps for output in step.outputs.values()}
-    (step,) = (step for step in steps if step.unique_name == "Load/ParDo(MapAhead)")
+    (step,) = (step for step in steps if step.unique_name == "Load/ParDo(ThreadedMap)")
     while step.spec.urn != "beam:transform:group_by_key:v1":
         (source,) = step.inputs.values()
         step = maker[source]
@@ -131,8 +134,9 @@ def test_decompress_asks_for_gpus_too() -> None:
         write_bytes(f"{OUTPUT}/codes/a.jpg.rgc", b"x")
         options = PipelineOptions(FROM_LAUNCHER)
         choose_dataflow_options(options)
+        job = DecompressJob(find_source(f"{OUTPUT}/codes"), OUTPUT, "png", None, "cuda")
         with pytest.raises(ValueError, match="Job id is unknown"):  # only a job that runs has metrics
-            run_decompress(DecompressJob(f"{OUTPUT}/codes", OUTPUT, "png", None, "cuda"), options)
+            count_restored(run(partial(decompress, job), choose_execution(options, "cuda"), options))
         job = what_was_submitted()
     assert {name.partition("/")[0] for name in accelerators(job)} == {"Load", "Decode", "Write"}
 

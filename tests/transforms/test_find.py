@@ -6,7 +6,7 @@ import pytest
 
 from tests.storage import Storage, upload_folder
 from transforms import find
-from transforms.find import base_of, find_files
+from transforms.find import find_files, find_source
 from transforms.storage.files import Status, join, read_bytes, write_bytes
 
 
@@ -70,7 +70,9 @@ def test_a_uri_is_the_base_and_the_relative_name(
     monkeypatch.chdir(photo_folder.parent)
     for whole in (f"{photo_folder}{source}", f"photos{source}", f"gs://archive/photos{source}"):
         found = list(find_files(whole))
-        assert found and {photo.uri for photo in found} == {base_of(whole) + p.relative for p in found}
+        assert found and {photo.uri for photo in found} == {
+            find_source(whole).base + p.relative for p in found
+        }
 
 
 def test_fingerprints_change_with_the_file(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from model.files import encode_photo
 from model.format.source import SourceRecord
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
-from pipeline.runners.runner import local_runner
+from pipeline.runners.local import local_runner
 from tests.storage import Storage
 from transforms.elements import Photo
 from transforms.manifest.rows import ManifestRow, Run, WriteManifest, read_rows

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -17,13 +18,16 @@ from rich.console import Console
 
 from model.settings import Settings
 from pipeline.compress import CompressJob, new_run
+from pipeline.execution import Execution
 from pipeline.runners import supervise
-from pipeline.runners.supervise import EndedEarlyError, compress_here
+from pipeline.runners.run import choose_execution
+from pipeline.runners.supervise import EndedEarlyError
 from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait_for, wait_until, worker_pool
 from tests.storage import Storage, upload_folder
 from transforms import write
+from transforms.find import Source
 from transforms.load import KILLS_WORKERS
-from transforms.progress import OUTPUT_FULL, WORKER_ENDED, Tick, ask_to_stop, report
+from transforms.progress import OUTPUT_FULL, WORKER_ENDED, ProgressEvent, report, request_stop
 from transforms.storage.files import list_folder, write_bytes
 
 ONE_BY_ONE = ["--iterations", "1", "--max-batch-pixels", "1"]
@@ -56,7 +60,7 @@ def worker_processes(run: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = psutil.Process(run.pid).children(recursive=True)
     command = ["-m", "apache_beam.runners.worker.sdk_worker_main"]
     workers = [child for child in children if child.cmdline()[1:] == command]
-    assert len(workers) == 2
+    assert [worker.environ()["MALLOC_ARENA_MAX"] for worker in workers] == ["1", "1"]
     return workers
 
 
@@ -214,24 +218,26 @@ def test_a_run_is_started_again_while_that_helps(
 ) -> None:
     jobs: list[CompressJob] = []
 
-    def run(job: CompressJob, options: PipelineOptions) -> None:
+    def run(graph: partial, execution: Execution, options: PipelineOptions) -> None:
         status, error = ends[len(jobs)]
-        jobs.append(job)
+        jobs.extend(graph.args)
         if (why := {"full": OUTPUT_FULL, "killed": f"{WORKER_ENDED} 1234"}.get(status)) is not None:
-            ask_to_stop(job.stop_path, why)
+            request_stop(execution.stop_path, why)
         else:
-            report(Tick("a.jpg", status, 1), job.progress_path)
+            report(ProgressEvent("a.jpg", status, 1), execution.progress_path)
         if error:
             raise RuntimeError(f"a worker's traceback\n{error}")
 
-    monkeypatch.setattr(supervise, "run_compress", run)
+    monkeypatch.setattr(supervise, "run", run)
     settings = Settings.default()
-    job = CompressJob("in", str(tmp_path), settings, new_run(settings))
+    job = CompressJob(Source("in", "in/", "folder"), str(tmp_path), settings, new_run(settings))
+    options = PipelineOptions([])
+    arguments = job, choose_execution(options, "cpu"), options, Console(quiet=True)
     if not reason:
-        assert compress_here(job, PipelineOptions([]), Console(quiet=True)).run == jobs[-1].run
+        assert supervise.supervise(*arguments).run == jobs[-1].run
     else:
         with pytest.raises(EndedEarlyError, match=f"^{reason}$"):
-            compress_here(job, PipelineOptions([]), Console(quiet=True))
+            supervise.supervise(*arguments)
     assert len({job.run.run_id for job in jobs}) == len(jobs) == starts
 
 

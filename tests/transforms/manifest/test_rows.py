@@ -5,7 +5,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.runners.runner import local_runner
+from pipeline.runners.local import local_runner
 from transforms.elements import Photo
 from transforms.manifest import rows as rows_module
 from transforms.manifest.rows import ManifestRow, WriteManifest, read_table

@@ -1,4 +1,4 @@
-"""Work that is done in threads, ahead of where its results are needed."""
+"""A map whose function works in threads, before its results are needed."""
 
 import os
 import time
@@ -12,39 +12,40 @@ from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
-LOADED_AHEAD = 2  # photos; each holds its pixels in memory
+PREFETCHED_PHOTOS = 2  # each holds its pixels in memory
 WAITED = Metrics.counter("rgc", "microseconds_waited")
 
 
-class MapAhead(beam.DoFn):
-    """`function` of each element, in threads, while results before it are being used; in the elements' order.
+class ThreadedMap(beam.DoFn):
+    """Like `beam.Map`, but the next elements are worked on in threads while a result is used.
 
-    A result that is a `TaggedOutput` goes where its tag says. Elements are in the global window.
+    Results come in the elements' order. One that is a `TaggedOutput` goes where its tag says. Elements are
+    in the global window.
 
     Args:
-        ahead: elements that are begun before their turn, each in a thread of its own; 0 for one at a time.
-        stop_path: once a file is there, elements are passed over: nothing comes of them.
+        prefetch: elements that are started before their turn, each in a thread of its own; 0 for none.
+        stop_path: once a file is there, elements are dropped.
     """
 
-    def __init__(self, function: Callable[[Any], Any], ahead: int, stop_path: str | None = None) -> None:
+    def __init__(self, function: Callable[[Any], Any], prefetch: int, stop_path: str | None = None) -> None:
         self._function = function
-        self._ahead = ahead
+        self._prefetch = prefetch
         self._stop_path = stop_path
 
     def setup(self) -> None:
-        self._threads = ThreadPoolExecutor(max(self._ahead, 1))
+        self._threads = ThreadPoolExecutor(max(self._prefetch, 1))
 
     def start_bundle(self) -> None:
-        self._begun: deque[Future[list[Any]]] = deque()
+        self._started: deque[Future[list[Any]]] = deque()
 
     def process(self, element: Any) -> Iterator[Any]:
-        self._begun.append(self._threads.submit(self._apply, element))
-        if len(self._begun) > self._ahead:
+        self._started.append(self._threads.submit(self._apply, element))
+        if len(self._started) > self._prefetch:
             yield from self._next()
 
     def finish_bundle(self) -> Iterator[Any]:
-        while self._begun:
-            yield from map(_at_the_end, self._next())
+        while self._started:
+            yield from map(_windowed, self._next())
 
     def teardown(self) -> None:
         self._threads.shutdown()
@@ -55,13 +56,13 @@ class MapAhead(beam.DoFn):
 
     def _next(self) -> list[Any]:
         started = time.monotonic()
-        results = self._begun.popleft().result()
+        results = self._started.popleft().result()
         WAITED.inc(int((time.monotonic() - started) * 1e6))
         return results
 
 
-def _at_the_end(result: Any) -> Any:
+def _windowed(result: Any) -> Any:
     """A result as Beam wants it of `finish_bundle`."""
     if isinstance(result, TaggedOutput):
-        return TaggedOutput(result.tag, _at_the_end(result.value))
+        return TaggedOutput(result.tag, _windowed(result.value))
     return GlobalWindows.windowed_value_at_end_of_window(result)

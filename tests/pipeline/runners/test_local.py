@@ -5,8 +5,9 @@ import pytest
 import torch
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.compress import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels
-from pipeline.runners.runner import is_local, local_workers, torch_threads
+from pipeline.runners.local import local_workers, torch_threads
+from pipeline.runners.names import is_local
+from pipeline.runners.run import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels
 from tests.runs import rgc
 
 

@@ -1,0 +1,31 @@
+"""How a runner carries out a job: what the graphs take from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from transforms.threaded_map import PREFETCHED_PHOTOS
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What the runner decides, and a job does not say. See `pipeline.runners.run.choose_execution`.
+
+    Attributes:
+        batch_pixels: photos are encoded together up to so many.
+        workers: processes that the photos are shared out to beforehand; None where the runner does that.
+        threads: for torch in each of them; None for torch's own choice.
+        hints: Beam's resource hints for the steps that need the GPU.
+        prefetch: photos that are loaded while another is encoded.
+        given_up: URIs of photos that are `failed` untried.
+        progress_path: see `transforms.progress.report`.
+        stop_path: see `transforms.progress.request_stop`.
+    """
+
+    batch_pixels: int
+    workers: int | None
+    threads: int | None
+    hints: Mapping[str, str] = field(default_factory=dict)
+    prefetch: int = PREFETCHED_PHOTOS
+    given_up: frozenset[str] = frozenset()
+    progress_path: str | None = None
+    stop_path: str | None = None

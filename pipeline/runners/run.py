@@ -1,0 +1,45 @@
+"""Running a job's graph on the runner that Beam's options name."""
+
+from collections.abc import Callable
+
+from apache_beam import Pipeline
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from model.files import choose_device
+from pipeline.execution import Execution
+from pipeline.runners.dataflow import inference_hints
+from pipeline.runners.local import local_runner, local_workers, torch_threads
+from pipeline.runners.names import is_local
+
+# So many fill a GPU; a CPU is no faster for more, and each takes some 100 bytes of memory.
+GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 22, 1 << 20
+
+
+def batch_pixels(device: str, options: PipelineOptions) -> int:
+    """The most pixels of a batch, where nobody says."""
+    on_cpu = is_local(options) and choose_device(device) == "cpu"
+    return CPU_BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS
+
+
+def choose_execution(options: PipelineOptions, device: str, max_batch_pixels: int | None = None) -> Execution:
+    """What suits the runner and the device. `max_batch_pixels` of None stands for `batch_pixels`."""
+    return Execution(
+        batch_pixels=max_batch_pixels or batch_pixels(device, options),
+        workers=local_workers(options),
+        threads=torch_threads(options),
+        hints=inference_hints(options),
+    )
+
+
+def run(
+    graph: Callable[[Pipeline, Execution], None], execution: Execution, options: PipelineOptions
+) -> PipelineResult:
+    """Runs a graph to its end.
+
+    Raises:
+        Exception: whatever a runner raises, with a worker's traceback in it.
+    """
+    with Pipeline(runner=local_runner(options, execution.stop_path), options=options) as pipeline:
+        graph(pipeline, execution)
+    return pipeline.result
