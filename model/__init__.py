@@ -1,0 +1,4 @@
+"""The codec: networks, context model, entropy coding and MS-SSIM, and photos to .rgc files and back.
+
+Uses torch, numpy and the libraries that read photos. It knows nothing of Beam: training machines have none.
+"""

@@ -1,0 +1,4 @@
+"""The released weights, and reading and writing them as safetensors.
+
+Uses `model.network` and safetensors.
+"""

@@ -1,0 +1,4 @@
+"""What manifests say, as a report or a page, and whether it is so.
+
+Uses DuckDB, `transforms` and `model`; no Beam pipeline runs here.
+"""

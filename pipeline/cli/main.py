@@ -245,7 +245,7 @@ def audit_command(
                 print_audit(report, stdout)
             if html is not None:
                 # Here, not above: the page's libraries would delay every other command.
-                from pipeline.audit.page import write_page  # noqa: PLC0415
+                from pipeline.audit.page.write import write_page  # noqa: PLC0415
 
                 write_page(database, report, html, manifests, where, device_found)
             if verified is not None:

@@ -1,0 +1,4 @@
+"""Rate and quality beside other codecs.
+
+Uses `model` and Matplotlib; no Beam.
+"""
