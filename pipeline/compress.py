@@ -15,7 +15,8 @@ from transforms.balance import Balance
 from transforms.encode import EncodeHandler
 from transforms.find import FindPhotos, Source
 from transforms.load import LOADED, REJECTED, load_or_reject
-from transforms.manifest.rows import Run, WriteManifest
+from transforms.manifest.rows import Run
+from transforms.manifest.writing import WriteManifest
 from transforms.progress import report_found, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
 from transforms.threaded_map import ThreadedMap

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.manifest.rows import SCHEMA, ManifestRow
+from transforms.manifest.rows import ManifestRow
+from transforms.manifest.schema import SCHEMA
 
 SETTINGS = '{"target_ms_ssim":0.95}'
 FIRST, SECOND = "20261101T220000.000000Z-aaaaaa", "20261102T220000.000000Z-bbbbbb"

@@ -15,7 +15,7 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from pipeline.cli.main import app
-from transforms.manifest.rows import manifest_files, read_table
+from transforms.manifest.reading import manifest_files, read_table
 from transforms.storage.files import list_folder, read_bytes
 
 TWO_PROCESSES = ["--direct_running_mode", "multi_processing", "--direct_num_workers", "2"]

@@ -21,7 +21,7 @@ from pipeline.audit.manifests import (
     read_files,
 )
 from pipeline.audit.report import format_bytes
-from transforms.manifest.rows import manifest_files
+from transforms.manifest.reading import manifest_files
 from transforms.storage.files import is_remote
 
 _CHANGED = 10

@@ -14,7 +14,8 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.manifest.rows import SCHEMA, VERSION, VERSION_KEY, manifest_files
+from transforms.manifest.reading import manifest_files
+from transforms.manifest.schema import SCHEMA, VERSION, VERSION_KEY
 from transforms.storage.files import is_remote, read_bytes
 
 _ADDED_LATER = {"source_fingerprint": "VARCHAR"}  # columns that early manifests lack

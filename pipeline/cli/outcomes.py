@@ -17,7 +17,7 @@ from pipeline.audit.verify import Verification, print_safe_to_delete, print_veri
 from pipeline.runners.interruption import EXIT_STATUS
 from pipeline.runners.progress import RunCounts
 from pipeline.runners.supervise import Outcome, last_line
-from transforms.manifest.rows import manifest_files, manifest_folder
+from transforms.manifest.reading import manifest_files, manifest_folder
 from transforms.progress import INTERRUPTED
 from transforms.storage.files import join, write_bytes
 

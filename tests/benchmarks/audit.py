@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from transforms.manifest.rows import SCHEMA
+from transforms.manifest.schema import SCHEMA
 
 ROWS_PER_FILE = 100_000
 _DRAWN = """

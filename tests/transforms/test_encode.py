@@ -15,7 +15,8 @@ from model.settings import Settings
 from transforms import encode
 from transforms.elements import LoadedPhoto, Photo
 from transforms.encode import EncodeHandler
-from transforms.manifest.rows import SCHEMA, ManifestRow, Run
+from transforms.manifest.rows import ManifestRow, Run
+from transforms.manifest.schema import SCHEMA
 from transforms.write import write_rgc
 
 RUN = Run("run", "rgc-0123456789ab", '{"iterations":2}')

@@ -19,7 +19,9 @@ from model.settings import Settings
 from pipeline.runners.local import local_runner
 from tests.storage import Storage
 from transforms.elements import Photo
-from transforms.manifest.rows import ManifestRow, Run, WriteManifest, read_rows
+from transforms.manifest.reading import read_rows
+from transforms.manifest.rows import ManifestRow, Run
+from transforms.manifest.writing import WriteManifest
 from transforms.resume import DONE, TO_DO, SkipFinished, finished_row
 from transforms.storage.files import Status, find_status, write_bytes
 

@@ -31,7 +31,8 @@ from pipeline.audit.report import read_audit
 from pipeline.cli.main import app
 from pipeline.cli.samples import sample_folder
 from tests.browser import CHROMIUM, DESKTOP, DRIVER, PHONE, browser
-from transforms.manifest.rows import SCHEMA, ManifestRow
+from transforms.manifest.rows import ManifestRow
+from transforms.manifest.schema import SCHEMA
 from transforms.storage.files import read_bytes
 
 IN_BROWSER = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import duckdb
 from pipeline.audit.manifests import query
 from pipeline.audit.report import audit
 from tests.manifests import FIRST, SECOND, kept, row, write_run
-from transforms.manifest.rows import SCHEMA
+from transforms.manifest.schema import SCHEMA
 
 ROOT = Path(__file__).parents[3]
 

@@ -19,7 +19,8 @@ from pipeline.audit.report import audit, print_audit, print_failed
 from tests.manifests import FIRST, SECOND, kept, row, write, write_run
 from tests.runs import rgc
 from tests.storage import Storage, upload_folder
-from transforms.manifest.rows import SCHEMA, VERSION, manifest_files, read_table
+from transforms.manifest.reading import manifest_files, read_table
+from transforms.manifest.schema import SCHEMA, VERSION
 
 
 def printed(output: Path) -> str:

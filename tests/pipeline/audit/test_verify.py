@@ -26,7 +26,7 @@ from pipeline.audit.manifests import open_manifests
 from pipeline.audit.verify import TOLERANCE, Check, Finding, Verification, verify
 from pipeline.cli.main import app
 from tests.storage import Storage, upload_folder
-from transforms.manifest.rows import manifest_files, read_table
+from transforms.manifest.reading import manifest_files, read_table
 from transforms.storage.files import delete_if_there, read_bytes, write_bytes
 
 TARGET = ["--target-ms-ssim", "0.9"]

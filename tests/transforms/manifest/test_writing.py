@@ -7,8 +7,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.runners.local import local_runner
 from transforms.elements import Photo
-from transforms.manifest import rows as rows_module
-from transforms.manifest.rows import ManifestRow, WriteManifest, read_table
+from transforms.manifest import writing
+from transforms.manifest.reading import read_table
+from transforms.manifest.rows import ManifestRow
+from transforms.manifest.writing import WriteManifest
 
 ROWS = [
     ManifestRow(
@@ -28,8 +30,8 @@ ROWS = [
 
 def test_rows_of_several_stages_come_back_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each once, in sorted files of about the size that is wanted, from packs that are full or not."""
-    monkeypatch.setattr(rows_module, "_ROWS_PER_FILE", 400)
-    monkeypatch.setattr(rows_module, "_ROWS_PACKED", 100)
+    monkeypatch.setattr(writing, "_ROWS_PER_FILE", 400)
+    monkeypatch.setattr(writing, "_ROWS_PACKED", 100)
     with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
         every = pipeline | beam.Create(ROWS)
         photos = every | beam.Map(lambda row: Photo(row.source_uri, row.source_uri, row.source_bytes, ""))
@@ -40,7 +42,7 @@ def test_rows_of_several_stages_come_back_whole(tmp_path: Path, monkeypatch: pyt
     assert [file.name for file in files] == [f"rows-{n:05}-of-00003.parquet" for n in range(3)]
     tables = [read_table(str(file)) for file in files]
     for table in tables:
-        assert table.schema.equals(rows_module.SCHEMA, check_metadata=True)
+        assert table.schema.equals(writing.SCHEMA, check_metadata=True)
         uris = table["source_uri"].to_pylist()
         assert uris == sorted(uris) and 250 < len(uris) < 420
     rows = [ManifestRow(**row) for table in tables for row in table.to_pylist()]

@@ -1,0 +1,87 @@
+"""Writing a run's manifest."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.pvalue import AsSingleton
+from apache_beam.transforms.window import GlobalWindows
+
+from transforms.elements import Photo
+from transforms.manifest.reading import SUFFIX, manifest_folder
+from transforms.manifest.rows import ManifestRow
+from transforms.manifest.schema import SCHEMA
+from transforms.storage.files import join, write_bytes
+
+_ROWS_PER_FILE = 20_000  # some 4 MB
+_ROWS_PACKED = 250  # at once; until then a worker holds them as objects, 1 kB each, for every file
+
+
+class WriteManifest(beam.PTransform):
+    """Writes rows to `output`/manifest/run=<id>/, so many to a file, each file at once.
+
+    Beam's own WriteToParquet leaves temporary files behind where a run is killed. A row's file
+    depends on nothing but its source, so a stage that is tried again replaces what it had written.
+
+    Args:
+        photos: one for each row. Their number is known before the first row, so that rows are packed in the
+            stages that make them.
+    """
+
+    def __init__(self, output: str, run_id: str, photos: beam.PCollection[Photo]) -> None:
+        super().__init__()
+        self._prefix = join(manifest_folder(output), f"run={run_id}/rows")
+        self._photos = photos
+
+    def expand(self, rows: Sequence[beam.PCollection[ManifestRow]]) -> Any:
+        count = self._photos | beam.combiners.Count.Globally()
+        files = AsSingleton(count | "Files" >> beam.Map(lambda count: -(-count // _ROWS_PER_FILE)))
+        packs = [some | f"Pack{number}" >> beam.ParDo(PackRows(), files) for number, some in enumerate(rows)]
+        return (
+            packs
+            | beam.Flatten()
+            | "ByFile" >> beam.GroupByKey()
+            | "WriteFile" >> beam.Map(_write_file, self._prefix)
+        )
+
+
+class PackRows(beam.DoFn):
+    """Rows to (file, rows as an Arrow stream). A local runner holds these in memory to the end of the run.
+
+    A file is its number, and how many there are. Rows are in the global window.
+    """
+
+    def start_bundle(self) -> None:
+        self._rows: dict[tuple[int, int], list[ManifestRow]] = {}
+
+    def process(self, row: ManifestRow, files: int) -> Iterator[tuple[tuple[int, int], bytes]]:
+        file = zlib.crc32(row.source_uri.encode()) % files, files
+        rows = self._rows.setdefault(file, [])
+        rows.append(row)
+        if len(rows) == _ROWS_PACKED:
+            yield file, _packed(self._rows.pop(file))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for file, rows in self._rows.items():
+            yield GlobalWindows.windowed_value_at_end_of_window((file, _packed(rows)))
+
+
+def _packed(rows: list[ManifestRow]) -> bytes:
+    table = pa.table({name: [getattr(row, name) for row in rows] for name in SCHEMA.names}, SCHEMA)
+    buffer = pa.BufferOutputStream()
+    with pa.ipc.new_stream(buffer, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+        stream.write_table(table)
+    return buffer.getvalue().to_pybytes()
+
+
+def _write_file(group: tuple[tuple[int, int], Iterable[bytes]], prefix: str) -> str:
+    (number, files), packs = group
+    table = pa.concat_tables(pa.ipc.open_stream(pack).read_all() for pack in packs)
+    buffer = pa.BufferOutputStream()
+    pq.write_table(table.sort_by("source_uri"), buffer, compression="zstd")
+    uri = f"{prefix}-{number:05}-of-{files:05}{SUFFIX}"
+    write_bytes(uri, buffer.getvalue().to_pybytes())
+    return uri
