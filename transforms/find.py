@@ -10,16 +10,16 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.elements import Photo
 from transforms.storage.files import (
     OUTPUT_FOLDERS,
-    Status,
     find_status,
     is_glob,
     is_remote,
     is_utf8,
     join,
     list_folder,
-    list_glob,
-    local_status,
 )
+from transforms.storage.gcs import list_glob
+from transforms.storage.local import status_of
+from transforms.storage.status import Status
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def _walk(folder: str) -> Iterator[Photo]:
 
 def _look(path: str, base: str) -> Photo:
     try:
-        return _photo(local_status(path), base)
+        return _photo(status_of(path), base)
     except OSError as error:
         return _unreadable(path, base, str(error))
 

@@ -20,7 +20,7 @@ from transforms.elements import Photo
 from transforms.encode import CodecHandler, raise_if_broken
 from transforms.progress import stop_if_full
 from transforms.storage.files import join, read_bytes, write_over
-from transforms.storage.gcs import ConflictError
+from transforms.storage.status import ConflictError
 
 _LOG = logging.getLogger(__name__)
 

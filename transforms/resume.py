@@ -13,8 +13,9 @@ from model.format.container import RgcError, RgcFile, read_rgc
 from transforms.elements import Photo
 from transforms.manifest.reading import manifest_files, manifest_folder, read_rows
 from transforms.manifest.rows import ManifestRow, Run
-from transforms.storage.files import Status, is_utf8, join, list_folder, read_bytes
+from transforms.storage.files import is_utf8, join, list_folder, read_bytes
 from transforms.storage.gcs import CONNECTIONS
+from transforms.storage.status import Status
 from transforms.threaded_map import ThreadedMap
 
 _LOG = logging.getLogger(__name__)

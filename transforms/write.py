@@ -8,7 +8,7 @@ from transforms.manifest.rows import ManifestRow, Run
 from transforms.progress import stop_if_full
 from transforms.resume import is_of_another_photo, read_code, rgc_uri, row_of_code
 from transforms.storage.files import delete_if_there, find_status, write_over
-from transforms.storage.gcs import ConflictError
+from transforms.storage.status import ConflictError
 
 
 def write_rgc(

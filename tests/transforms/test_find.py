@@ -7,7 +7,8 @@ import pytest
 from tests.storage import Storage, upload_folder
 from transforms import find
 from transforms.find import find_files, find_source
-from transforms.storage.files import Status, join, read_bytes, write_bytes
+from transforms.storage.files import join, read_bytes, write_bytes
+from transforms.storage.status import Status
 
 
 def names(source: str, suffix: str = "") -> list[str]:

@@ -23,7 +23,8 @@ from transforms.manifest.reading import read_rows
 from transforms.manifest.rows import ManifestRow, Run
 from transforms.manifest.writing import WriteManifest
 from transforms.resume import DONE, TO_DO, SkipFinished, finished_row
-from transforms.storage.files import Status, find_status, write_bytes
+from transforms.storage.files import find_status, write_bytes
+from transforms.storage.status import Status
 
 SETTINGS = Settings(iterations=1)
 RUN = Run("2", "rgc-0123456789ab", SETTINGS.to_json())

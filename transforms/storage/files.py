@@ -1,32 +1,18 @@
-"""Whole files in local folders and in Google Cloud Storage."""
+"""Whole files, wherever they are: on local disks or in Google Cloud Storage."""
 
 import contextlib
 import fcntl
 import os
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from types import ModuleType
 from uuid import uuid4
 
-from google.cloud.storage import Blob
-
-from transforms.storage import gcs
+from transforms.storage import gcs, local
+from transforms.storage.status import Status
 
 OUTPUT_FOLDERS = ("codes", "manifest")  # below OUTPUT; all that rgc compress writes
 _GLOB_CHARACTERS = frozenset("*?[")
-_PARTIAL = re.compile(r"\.rgc-[0-9a-f]{32}\.partial")  # what a file is called while it is written
-
-
-@dataclass(frozen=True, slots=True)  # slots: pickled without the fields' names
-class Status:
-    """A file's URI, size in bytes, when it was last changed, and what changes when its content does."""
-
-    uri: str
-    size: int
-    modified: datetime
-    fingerprint: str
 
 
 def is_remote(uri: str) -> bool:
@@ -40,6 +26,10 @@ def is_remote(uri: str) -> bool:
     return uri.startswith(gcs.SCHEME)
 
 
+def _store(uri: str) -> ModuleType:
+    return gcs if is_remote(uri) else local
+
+
 def read_bytes(uri: str, length: int | None = None, fingerprint: str | None = None) -> bytes:
     """A whole file, or its first `length` bytes, fewer if there are fewer.
 
@@ -47,53 +37,24 @@ def read_bytes(uri: str, length: int | None = None, fingerprint: str | None = No
         ConflictError: a `fingerprint` is given, and the file is no longer what had it.
         OSError: it cannot be read.
     """
-    if is_remote(uri):
-        return gcs.read(uri, length, fingerprint)
-    with open(uri, "rb") as file:
-        data = file.read(-1 if length is None else length)
-    _check_fingerprint(uri, fingerprint)
-    return data
+    return _store(uri).read(uri, length, fingerprint)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes a file that is there as a whole or not at all, over whatever is there.
-
-    On a local disk it is written under a name of its own, then renamed.
-    """
-    if is_remote(uri):
-        gcs.write(uri, data)
-        return
-    folder = os.path.dirname(uri) or "."
-    os.makedirs(folder, exist_ok=True)
-    partial = join(folder, f".rgc-{uuid4().hex}.partial")
-    try:
-        Path(partial).write_bytes(data)
-        os.replace(partial, uri)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
+    """Writes a file that is there as a whole or not at all, over whatever is there."""
+    _store(uri).write(uri, data)
 
 
 def write_over(uri: str, data: bytes, fingerprint: str | None) -> None:
     """Writes a file over the one that had the `fingerprint`; with None, where none is.
 
-    It is no conflict if these very bytes are there already. (On a local disk looking and writing are two
-    steps; `writing_to` sees to it that there is one writer.)
+    It is no conflict if these very bytes are there already.
 
     Raises:
         ConflictError: another file is there; it stays.
         OSError: it cannot be written.
     """
-    if is_remote(uri):
-        gcs.write_over(uri, data, fingerprint)
-        return
-    there = find_status(uri)
-    if there is not None and there.fingerprint != fingerprint:
-        if read_bytes(uri) == data:
-            return
-        raise gcs.ConflictError(f"{uri}: another file is there by now")
-    write_bytes(uri, data)
+    _store(uri).write_over(uri, data, fingerprint)
 
 
 def delete_if_there(uri: str, fingerprint: str | None = None) -> None:
@@ -102,68 +63,24 @@ def delete_if_there(uri: str, fingerprint: str | None = None) -> None:
     Raises:
         ConflictError: another file is there; it stays.
     """
-    if is_remote(uri):
-        gcs.delete(uri, fingerprint)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        _check_fingerprint(uri, fingerprint)
-        os.unlink(uri)
-
-
-def _check_fingerprint(path: str, fingerprint: str | None) -> None:
-    if fingerprint is not None and local_status(path).fingerprint != fingerprint:
-        raise gcs.ConflictError(f"{path}: another file is there by now")
+    _store(uri).delete(uri, fingerprint)
 
 
 def find_status(uri: str) -> Status | None:
     """A file's status, or None if it is not there."""
-    if is_remote(uri):
-        blob = gcs.find(uri)
-        return None if blob is None else _status_of_blob(uri, blob)
-    try:
-        return local_status(uri)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def local_status(path: str) -> Status:
-    status = os.stat(path)
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    return Status(path, status.st_size, modified, f"{status.st_size}-{status.st_mtime:.6f}")
+    return _store(uri).find(uri)
 
 
 def list_folder(uri: str) -> Iterator[Status]:
     """The files below a folder or gs:// prefix, all the way down; none if it is not there."""
-    if is_remote(uri):
-        yield from _statuses(uri, gcs.list_prefix(join(uri, "")))
-        return
-    for parent, _, names in os.walk(uri):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):  # renamed or deleted meanwhile
-                yield local_status(join(parent, name))
-
-
-def list_glob(uri: str) -> Iterator[Status]:
-    """The objects that match a gs:// glob."""
-    return _statuses(uri, gcs.list_glob(uri))
-
-
-def _statuses(uri: str, blobs: Iterator[Blob]) -> Iterator[Status]:
-    bucket, _ = gcs.split(uri)
-    for blob in blobs:
-        if not blob.name.endswith("/"):  # a "folder" that a browser has made
-            yield _status_of_blob(f"{gcs.SCHEME}{bucket}/{blob.name}", blob)
-
-
-def _status_of_blob(uri: str, blob: Blob) -> Status:
-    return Status(uri, blob.size, blob.updated, gcs.fingerprint_of(blob))
+    return _store(uri).list_folder(uri)
 
 
 @contextlib.contextmanager
 def writing_to(output: str, folders: Sequence[str]) -> Iterator[None]:
     """For as long as a run writes to `folders` below `output`: makes sure at once that it can.
 
-    A local `output` is locked, so that what another, killed run has left half-written can be removed.
+    A local `output` is locked. What another, killed run has left half-written there is removed.
 
     Args:
         folders: all that the run writes to, "" for `output` itself.
@@ -185,7 +102,7 @@ def writing_to(output: str, folders: Sequence[str]) -> Iterator[None]:
             raise OSError(f"{output}: another run of rgc is writing to it") from error
         for folder in folders:
             for file in Path(output, folder).rglob(".rgc-*"):
-                if _PARTIAL.fullmatch(file.name):
+                if local.PARTIAL.fullmatch(file.name):
                     file.unlink(missing_ok=True)
         yield
     finally:

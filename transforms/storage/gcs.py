@@ -1,7 +1,9 @@
 """Google Cloud Storage, one client a process, every request tried again for a quarter of an hour.
 
-Not through Beam's filesystem, which makes a client for each call, checks no checksums, and knows no
-object's generation. STORAGE_EMULATOR_HOST leads to an emulator, without credentials.
+`files` says what each function does, for both kinds of storage. Not by Beam's filesystem: it makes a client
+for each call, verifies no checksums, and knows no object's generation. Not by obstore 0.12: its listings
+have neither generations nor checksums, which a photo is known by. STORAGE_EMULATOR_HOST names an emulator,
+which needs no credentials.
 """
 
 import threading
@@ -17,16 +19,14 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests import RequestException
 from requests.adapters import HTTPAdapter
 
+from transforms.storage.status import ConflictError, Status
+
 SCHEME = "gs://"
-_SECONDS_OF_RETRYING = 900.0  # an outage of minutes must not cost a night's work
+_SECONDS_OF_RETRYING = 900.0  # an outage of minutes must not cost a run
 _RETRY = DEFAULT_RETRY.with_timeout(_SECONDS_OF_RETRYING)
 _FIELDS = "items(name,size,generation,crc32c,updated),nextPageToken"
 CONNECTIONS = 32  # of a process, and so as many requests at the same time
 _MAKING_THE_CLIENT = threading.Lock()
-
-
-class ConflictError(OSError):
-    """A file is not, or no longer, the one that was meant."""
 
 
 def client() -> Client:
@@ -41,17 +41,8 @@ def _client() -> Client:
     return made
 
 
-def fingerprint_of(blob: Blob) -> str:
-    """Changes when the object does. All that takes a fingerprint takes this one."""
-    return f"{blob.generation}-{blob.size}-{blob.crc32c}"
-
-
 def read(uri: str, length: int | None = None, fingerprint: str | None = None) -> bytes:
-    """A whole object, its checksum verified; or its first `length` bytes, which have none.
-
-    Raises:
-        ConflictError: it is no longer what had the `fingerprint`.
-    """
+    """A whole object has a checksum, which is verified; its first bytes have none."""
     with _errors(uri):
         end = None if length is None else length - 1
         generation = None if fingerprint is None else _generation(fingerprint)
@@ -62,17 +53,11 @@ def read(uri: str, length: int | None = None, fingerprint: str | None = None) ->
 
 
 def write(uri: str, data: bytes) -> None:
-    """Makes or replaces an object, whatever is there."""
     with _errors(uri):
         _upload(uri, data, None)
 
 
 def write_over(uri: str, data: bytes, fingerprint: str | None) -> None:
-    """Replaces what had the `fingerprint`; with None, makes an object where none is.
-
-    Raises:
-        ConflictError: another one is there, of other bytes than these.
-    """
     with _errors(uri):
         try:
             _upload(uri, data, 0 if fingerprint is None else _generation(fingerprint))
@@ -83,11 +68,6 @@ def write_over(uri: str, data: bytes, fingerprint: str | None) -> None:
 
 
 def delete(uri: str, fingerprint: str | None = None) -> None:
-    """Deletes an object if it is there, and if a `fingerprint` is given, only what had that.
-
-    Raises:
-        ConflictError: another one is there.
-    """
     with _errors(uri):
         generation = None if fingerprint is None else _generation(fingerprint)
         try:
@@ -98,34 +78,42 @@ def delete(uri: str, fingerprint: str | None = None) -> None:
                 raise
 
 
-def find(uri: str) -> Blob | None:
-    """An object's metadata, or None if it is not there."""
+def find(uri: str) -> Status | None:
     with _errors(uri):
-        bucket, name = split(uri)
-        return client().bucket(bucket).get_blob(name, retry=_RETRY) if name else None
+        bucket, name = _split(uri)
+        blob = client().bucket(bucket).get_blob(name, retry=_RETRY) if name else None
+        return None if blob is None else _status_of(blob)
 
 
-def list_prefix(uri: str) -> Iterator[Blob]:
-    """The objects whose names begin with `uri`, page by page."""
-    bucket, prefix = split(uri)
-    with _errors(uri):
-        yield from client().list_blobs(bucket, prefix=prefix, fields=_FIELDS, retry=_RETRY)
+def list_folder(uri: str) -> Iterator[Status]:
+    return _list(uri, prefix=_split(f"{uri.rstrip('/')}/")[1])
 
 
-def list_glob(uri: str) -> Iterator[Blob]:
+def list_glob(uri: str) -> Iterator[Status]:
     """The objects whose names match a pattern of *, **, ?, [] and {}."""
-    bucket, pattern = split(uri)
+    return _list(uri, match_glob=_split(uri)[1])
+
+
+def _list(uri: str, **which: str) -> Iterator[Status]:
+    """Page by page."""
     with _errors(uri):
-        yield from client().list_blobs(bucket, match_glob=pattern, fields=_FIELDS, retry=_RETRY)
+        for blob in client().list_blobs(_split(uri)[0], fields=_FIELDS, retry=_RETRY, **which):
+            if not blob.name.endswith("/"):  # a "folder" that a browser has made
+                yield _status_of(blob)
 
 
-def split(uri: str) -> tuple[str, str]:
+def _status_of(blob: Blob) -> Status:
+    fingerprint = f"{blob.generation}-{blob.size}-{blob.crc32c}"
+    return Status(f"{SCHEME}{blob.bucket.name}/{blob.name}", blob.size, blob.updated, fingerprint)
+
+
+def _split(uri: str) -> tuple[str, str]:
     bucket, _, name = uri.removeprefix(SCHEME).partition("/")
     return bucket, name
 
 
 def _blob(uri: str) -> Blob:
-    bucket, name = split(uri)
+    bucket, name = _split(uri)
     return client().bucket(bucket).blob(name)
 
 

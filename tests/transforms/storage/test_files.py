@@ -8,7 +8,6 @@ import pytest
 
 from tests.storage import FAULTS, Storage
 from transforms.find import find_files
-from transforms.storage import gcs
 from transforms.storage.files import (
     OUTPUT_FOLDERS,
     delete_if_there,
@@ -19,6 +18,7 @@ from transforms.storage.files import (
     write_over,
     writing_to,
 )
+from transforms.storage.status import ConflictError
 
 FOLDER = "gs://archive/photos"
 
@@ -89,12 +89,12 @@ def test_a_file_is_written_over_the_one_that_was_meant_and_no_other(folder: str)
     uri = f"{folder}/a.rgc"
     write_over(uri, b"first", None)
     before = fingerprint(uri)
-    with pytest.raises(gcs.ConflictError, match=r"a\.rgc"):
+    with pytest.raises(ConflictError, match=r"a\.rgc"):
         write_over(uri, b"ours", None)
     write_over(uri, b"first", None)  # the very bytes: as where only the answer to our own first try was lost
     assert read_bytes(uri) == b"first"
     write_over(uri, b"another", before)
-    with pytest.raises(gcs.ConflictError, match=r"a\.rgc"):
+    with pytest.raises(ConflictError, match=r"a\.rgc"):
         write_over(uri, b"ours", before)
     assert read_bytes(uri) == b"another"
 
@@ -109,7 +109,7 @@ def test_what_is_deleted_or_read_is_what_was_meant(folder: str) -> None:
         lambda: read_bytes(uri, fingerprint=before),
         lambda: read_bytes(uri, 3, before),
     ):
-        with pytest.raises(gcs.ConflictError, match=r"a\.rgc"):
+        with pytest.raises(ConflictError, match=r"a\.rgc"):
             use()
     assert read_bytes(uri, fingerprint=fingerprint(uri)) == b"second one"
     delete_if_there(uri, fingerprint(uri))
@@ -134,7 +134,7 @@ def test_files_that_are_uploaded_in_parts(storage: Storage, fault_rate: float) -
     uri, data = f"{FOLDER}/large.rgc", bytes(range(256)) * 40_000
     storage.fault_rate, storage.stall_seconds = fault_rate, 0.1
     write_over(uri, data, None)
-    with pytest.raises(gcs.ConflictError, match=r"large\.rgc"):
+    with pytest.raises(ConflictError, match=r"large\.rgc"):
         write_over(uri, data[1:], None)
     assert read_bytes(uri) == data
     write_over(uri, data[1:], fingerprint(uri))
