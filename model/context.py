@@ -1,4 +1,4 @@
-"""The context model: how likely each bit of the code is, exactly the same on every machine.
+"""The context model: how likely each symbol of the code is, exactly the same on every machine.
 
 An arithmetic decoder that is fed one different probability produces garbage from there on, and
 floating-point networks differ in the last place between machines. So every value in here is a
@@ -8,14 +8,11 @@ compression with latent-variable models" (Ballé, Johnston and Minnen, ICLR 2019
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,167 +20,235 @@ WEIGHT_UNIT = 64
 WEIGHT_LIMIT = 255 / WEIGHT_UNIT  # 8 bits: exact even where a process lets float32 run as bfloat16
 ACTIVATION_UNIT = 16
 ACTIVATION_LIMIT = 255 / ACTIVATION_UNIT
-LOGIT_UNIT = 16
-LOGIT_LIMIT = 10
-PROBABILITY_UNIT = 1 << 20
+LARGEST_MEAN = 255
+LOG_SCALE_LIMITS = (-5.0, 6.0)  # of log2 of a distribution's scale
 EXACT_BELOW = 1 << 24  # integers that float32 holds
-_EVERY_POSITION = (0, 0, 1)  # top, left, stride
-_QUARTERS_OF_GRID = ((0, 0, 2), (1, 1, 2), (0, 1, 2), (1, 0, 2))
+KERNEL = 5
+LEVELS = 5  # grids of doubling stride that the very first group is coded in
+_QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of each 2x2 positions: top, left
 
 
 @dataclass(frozen=True)
 class Step:
-    """Bits that are coded together: some channels of one iteration, at every `stride`th position.
+    """Symbols that are coded together: a group of channels at a quarter of the positions of a grid.
 
     Attributes:
-        start, stop: the channels, counted over all iterations.
-        seen: channels that the prediction looks at.
-        top, left, stride: the first position and the distance to the next, in code positions.
+        iteration, group: which network.
+        quarter: which of the grid's quarters, 0 to 3; earlier ones are known.
+        stride: of the grid, in code positions.
+        start, stop: the group's channels among its iteration's.
     """
 
+    iteration: int
+    group: int
+    quarter: int
+    stride: int
     start: int
     stop: int
-    seen: int
-    top: int
-    left: int
-    stride: int
 
-    def bits(self, codes: Tensor) -> Tensor:
-        """Its bits among all codes (N, C, h, w): a view (N, stop - start, h / stride, w / stride)."""
-        return codes[:, self.start : self.stop, self.top :: self.stride, self.left :: self.stride]
+    @property
+    def first_of_all(self) -> bool:
+        """Whether nothing at all is known before it."""
+        return self.iteration == self.group == self.quarter == 0
+
+    def symbols(self, codes: Tensor) -> Tensor:
+        """Its symbols among those of its iteration (N, C, h, w): a view."""
+        top, left = _QUARTERS[self.quarter]
+        step = 2 * self.stride
+        return codes[:, self.start : self.stop, top * self.stride :: step, left * self.stride :: step]
+
+
+class StepNetwork(nn.Module):
+    """Mean and scale of a step's symbols from known ones, in a few layers of integers.
+
+        known, 5x5 around ── conv ── clamp ── 1x1 ── clamp ── 1x1 ── log2 of scale
+                own group ── linear conv ───────────────────── + ── mean
+
+    Biases follow the gain's level; in the very first group also the grid's stride.
+    """
+
+    def __init__(self, seen: int, own: int, hidden: int, grids: int) -> None:
+        super().__init__()
+        self.own = own
+        self.first = nn.Conv2d(seen, hidden, KERNEL)
+        self.of_level = nn.Parameter(torch.zeros(hidden))
+        self.of_grid = nn.Parameter(torch.zeros(grids, hidden))
+        self.second = nn.Conv2d(hidden, hidden, 1)
+        self.last = nn.Conv2d(hidden, 2 * own, 1)
+        self.linear = nn.Conv2d(own, own, KERNEL, bias=False)
+        nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.last.weight.mul_(0.3)
+            self.linear.weight.mul_(0.1)
+
+    def forward(self, known: Tensor, level: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        """Means (N, own, h, w) and log2 of scales, multiples of 1/16.
+
+        Args:
+            known: (N, seen, h', w') symbols, the own group's last, 0 where not known; padded, and cut
+                so that the first output is the step's first position.
+            level: of the gain, (N,), float32 multiples of 1/256 below 1.
+            grid: log2 of the grid's stride.
+        """
+        bias = _quantize(_bias(self.first)) + _quantize(self.of_grid[grid])
+        bias = _round(bias + level[:, None] * _quantize(self.of_level), WEIGHT_UNIT)
+        x = _convolution(known, _quantize(self.first.weight), None, 2)
+        x = _round(x + bias[:, :, None, None].to(x.dtype)).clamp(0, ACTIVATION_LIMIT)
+        x = _convolution(x, _quantize(self.second.weight), _quantize(_bias(self.second)), 1)
+        x = _round(x).clamp(0, ACTIVATION_LIMIT)
+        x = _convolution(x, _quantize(self.last.weight), _quantize(_bias(self.last)), 1).float()
+        mean, log_scale = _round(x).chunk(2, dim=1)
+        with torch.autocast(known.device.type, enabled=False):
+            own = known[:, -self.own :].float()
+            mean = mean + _round(_convolution(own, _quantize(self.linear.weight), None, 2))
+        return mean.clamp(-LARGEST_MEAN, LARGEST_MEAN), log_scale.clamp(*LOG_SCALE_LIMITS)
 
 
 class ContextModel(nn.Module):
-    """Predicts each iteration's bits in a few steps, all positions of a step at once.
+    """Predicts each iteration's symbols in a few steps, all positions of a step at once.
 
-        all bits of earlier steps, 3x3 around ── 3x3 conv ── clamp ── 1x1 ── logits
-
-    Each step has weights of its own. An iteration's channels are cut into groups, a step each. The
-    first iteration, before which nothing is known, is coded in four passes over a grid of 2x2
-    positions, with those groups in each, so that a bit is predicted from its neighbours too:
+    An iteration's channels are cut into groups. Each group is coded in four passes over a quarter of
+    the positions, and sees what is known: earlier iterations, earlier groups, earlier quarters.
 
         0 2 0 2
         3 1 3 1
         0 2 0 2
 
-    Training and coding run the same code; only the straight-through gradients of the roundings are
-    extra. The logit of a bit is ln p(+1)/p(-1).
+    Before the very first group nothing is known. So its quarter 0 is coded as a grid of twice the stride,
+    in quarters too, and so on: what a photo's large smooth parts cost is hardly anything.
 
     Args:
-        bits: of each iteration, for each code position.
-        groups: that each iteration's bits are cut into.
+        groups: of each iteration, the sizes of its groups.
         hidden: width of each step's network.
-
-    Raises:
-        ValueError: bits that do not divide into the groups, or sums that float32 could not hold exactly.
     """
 
-    def __init__(self, bits: Sequence[int], groups: int, hidden: int) -> None:
+    def __init__(self, groups: Sequence[Sequence[int]], hidden: int) -> None:
         super().__init__()
-        if any(count % groups for count in bits):
-            raise ValueError(f"bits {tuple(bits)} do not all divide into {groups} groups")
-        largest = max(
-            (9 * sum(bits) + 1) * WEIGHT_LIMIT * WEIGHT_UNIT,
-            (hidden * ACTIVATION_LIMIT + 1) * WEIGHT_LIMIT * WEIGHT_UNIT * ACTIVATION_UNIT,
-        )
-        if largest >= EXACT_BELOW:
-            raise ValueError(f"bits {tuple(bits)}, hidden {hidden}: sums up to {largest:.0f} are not exact")
-        self.bits = tuple(bits)
-        self.steps = [_steps(self.bits, iteration, groups) for iteration in range(len(bits))]
-        self.neighbours = nn.ModuleList()
-        self.logits = nn.ModuleList()
-        for steps in self.steps:
-            self.neighbours.append(nn.ModuleList(nn.Conv2d(max(s.seen, 1), hidden, 3) for s in steps))
-            self.logits.append(nn.ModuleList(nn.Conv2d(hidden, s.stop - s.start, 1) for s in steps))
+        self.groups = [tuple(sizes) for sizes in groups]
+        self.networks = nn.ModuleList()
+        before = 0
+        for iteration, sizes in enumerate(self.groups):
+            of_iteration = nn.ModuleList()
+            for group, own in enumerate(sizes):
+                very_first = iteration == group == 0
+                seen = before + sum(sizes[: group + 1])
+                of_iteration.append(
+                    nn.ModuleList(
+                        StepNetwork(seen, own, hidden, LEVELS if very_first else 1)
+                        for _ in range(3 if very_first else 4)
+                    )
+                )
+            self.networks.append(of_iteration)
+            before += sum(sizes)
+        own = self.groups[0][0]
+        self.mean = nn.Parameter(torch.zeros(2, own))  # of the very first symbols: at level 0, and its slope
+        self.log_scale = nn.Parameter(torch.tensor([[2.0], [2.0]]).repeat(1, own))
 
-    def step_logits(self, codes: Tensor, iteration: int, number: int) -> Tensor:
-        """Logits of a step's bits, in the shape of `Step.bits`: multiples of 1/16 between -10 and 10.
+    def steps(self, iteration: int) -> Iterator[Step]:
+        """Of one iteration, in the order in which they are coded."""
+        start = 0
+        for group, own in enumerate(self.groups[iteration]):
+            if iteration == group == 0:
+                yield Step(0, 0, 0, 1 << (LEVELS - 1), 0, own)
+                for grid in reversed(range(LEVELS)):
+                    yield from (Step(0, 0, quarter, 1 << grid, 0, own) for quarter in (1, 2, 3))
+            else:
+                yield from (Step(iteration, group, q, 1, start, start + own) for q in range(4))
+            start += own
+
+    def predict(
+        self, step: Step, earlier: Tensor | None, codes: Tensor, level: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means and log2 of scales of a step's symbols, each in the shape of `Step.symbols`.
 
         Args:
-            codes: (N, C, h, w), -1 or +1: bits of earlier iterations, then of this one; those that
-                later steps code have no influence. h and w are even.
+            earlier: symbols of earlier iterations (N, C, h, w); None in the first.
+            codes: symbols of this one (N, C, h, w); those of later steps have no influence.
+            level: of the gain, (N,).
         """
-        step = self.steps[iteration][number]
-        first = cast(nn.Conv2d, cast(nn.ModuleList, self.neighbours[iteration])[number])
-        second = cast(nn.Conv2d, cast(nn.ModuleList, self.logits[iteration])[number])
-        known = F.pad(self._known(codes, iteration, number), (1, 1, 1, 1))[:, :, step.top :, step.left :]
-        x = _convolution(known, _quantize(first.weight), _quantize_bias(first), step.stride)
-        x = _round(x, ACTIVATION_UNIT).clamp(0, ACTIVATION_LIMIT)
-        x = _convolution(x, _quantize(second.weight), _quantize_bias(second), 1)
-        return _round(x, LOGIT_UNIT).clamp(-LOGIT_LIMIT, LOGIT_LIMIT)
+        shape = step.symbols(codes).shape
+        if step.first_of_all:
+            (mean, mean_slope), (log_scale, scale_slope) = _quantize(self.mean), _quantize(self.log_scale)
+            mean = _round(mean + level[:, None] * mean_slope)
+            log_scale = _round(log_scale + level[:, None] * scale_slope).clamp(*LOG_SCALE_LIMITS)
+            return mean[:, :, None, None].expand(shape), log_scale[:, :, None, None].expand(shape)
+        if 0 in shape:
+            return codes.new_zeros(shape), codes.new_zeros(shape)
+        grid = codes[:, : step.stop, :: step.stride, :: step.stride]
+        own = grid[:, step.start :] * _known(grid, step.quarter)
+        parts = [grid[:, : step.start], own] if step.start else [own]
+        if earlier is not None:
+            parts.insert(0, earlier)
+        top, left = _QUARTERS[step.quarter]
+        margin = KERNEL // 2
+        known = F.pad(torch.cat(parts, dim=1) if len(parts) > 1 else own, (margin,) * 4)[:, :, top:, left:]
+        very_first = step.iteration == step.group == 0
+        networks = cast(nn.ModuleList, cast(nn.ModuleList, self.networks[step.iteration])[step.group])
+        network = networks[step.quarter - 1 if very_first else step.quarter]
+        return cast(
+            tuple[Tensor, Tensor], network(known, level, step.stride.bit_length() - 1 if very_first else 0)
+        )
 
-    def cross_entropy(self, codes: Tensor, iteration: int) -> Tensor:
-        """Bits that B[iteration] of each image costs, (N,).
+    def rate(
+        self, iteration: int, earlier: Tensor | None, codes: Tensor, noisy: Tensor, level: Tensor
+    ) -> Tensor:
+        """Bits that an iteration of each image costs, (N,), for training.
 
         Args:
-            codes: (N, C, h, w) -1 or +1: all bits of the iterations up to and with this one.
+            earlier, codes, level: as in `predict`.
+            noisy: values before rounding, with uniform noise, in the shape of `codes`.
         """
         costs = []
-        for number, step in enumerate(self.steps[iteration]):
-            logits = self.step_logits(codes, iteration, number)
-            costs.append(cross_entropy(step.bits(codes), logits).sum(dim=(1, 2, 3)))
+        for step in self.steps(iteration):
+            mean, log_scale = self.predict(step, earlier, codes, level)
+            costs.append(bits(step.symbols(noisy) - mean, log_scale).flatten(1).sum(dim=1))
         return torch.stack(costs).sum(dim=0)
 
-    def parameters_of(self, first: int, stop: int) -> list[nn.Parameter]:
-        """What predicts the bits of the iterations first .. stop - 1."""
-        modules = [*self.neighbours[first:stop], *self.logits[first:stop]]
-        return [parameter for module in modules for parameter in module.parameters()]
-
-    def _known(self, codes: Tensor, iteration: int, number: int) -> Tensor:
-        """The bits that a step's prediction may see (N, seen, h, w), 0 where one is not known yet."""
-        step = self.steps[iteration][number]
-        if not step.seen:  # before the very first bit
-            return codes.new_zeros(codes.shape[0], 1, *codes.shape[2:])
-        known = codes[:, : step.seen]
-        if step.stride == 1:
-            return known
-        mask = torch.zeros_like(known[:1])
-        for earlier in self.steps[iteration][:number]:
-            earlier.bits(mask).fill_(1)
-        return known * mask
+    def parameters_of(self, iteration: int) -> list[nn.Parameter]:
+        """What predicts the symbols of an iteration."""
+        own = list(self.networks[iteration].parameters())
+        return [*own, self.mean, self.log_scale] if iteration == 0 else own
 
 
-def cross_entropy(bits: Tensor, logits: Tensor) -> Tensor:
-    """Bits that each of `bits` (-1 or +1) costs; linear in the bit, so its gradient prefers the likelier."""
-    return (F.softplus(logits) - (bits + 1) / 2 * logits) / math.log(2)
+def bits(distance: Tensor, log_scale: Tensor) -> Tensor:
+    """-log2 of what a logistic distribution has within half a unit of a value that far from its mean.
+
+    With a = (1/2 - |d|) / s and b = (-1/2 - |d|) / s, sigmoid(a) - sigmoid(b) is
+    sigmoid(a) sigmoid(-b) (1 - exp(-1/s)), which loses nothing however small it is.
+    """
+    distance = distance.float().abs()
+    inverse = torch.exp2(-log_scale.float())
+    inside = F.softplus((distance - 0.5) * inverse) + F.softplus(-(distance + 0.5) * inverse)
+    return (inside - torch.log(-torch.expm1(-inverse))) / math.log(2)
 
 
-def probability_table() -> NDArray[np.float64]:
-    """p(+1) for each logit from -10 to 10 in steps of 1/16, in decimal arithmetic: the same anywhere."""
-    logits = range(-LOGIT_LIMIT * LOGIT_UNIT, LOGIT_LIMIT * LOGIT_UNIT + 1)
-    exact = [1 / (1 + (-Decimal(logit) / LOGIT_UNIT).exp()) for logit in logits]
-    return np.array([int(p * PROBABILITY_UNIT) / PROBABILITY_UNIT for p in exact])
+def _known(grid: Tensor, quarter: int) -> Tensor:
+    """1 at the positions of earlier quarters, (1, 1, h, w)."""
+    mask = torch.zeros_like(grid[:1, :1])
+    for top, left in _QUARTERS[:quarter]:
+        mask[:, :, top::2, left::2] = 1
+    return mask
 
 
-def _steps(bits: tuple[int, ...], iteration: int, groups: int) -> list[Step]:
-    before, after = sum(bits[:iteration]), sum(bits[: iteration + 1])
-    group = bits[iteration] // groups
-    starts = range(before, after, group)
-    if iteration:
-        return [Step(start, start + group, start, *_EVERY_POSITION) for start in starts]
-    return [
-        Step(start, start + group, after if (place, start) != (_QUARTERS_OF_GRID[0], 0) else 0, *place)
-        for place in _QUARTERS_OF_GRID
-        for start in starts
-    ]
-
-
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
     """A convolution without padding as plain sums of products.
 
     cuDNN's and NNPACK's Winograd kernels multiply by fractions, which is not exact. oneDNN, which
     torch takes on CPUs where it has it, adds products only; elsewhere a matrix product does.
     """
     onednn = torch.backends.mkldnn
-    if x.device.type == "cpu" and onednn.enabled and onednn.is_available():  # type: ignore[no-untyped-call]
+    training = weight.requires_grad or x.requires_grad
+    if training or (x.device.type == "cpu" and onednn.enabled and onednn.is_available()):  # type: ignore[no-untyped-call]
         return F.conv2d(x, weight, bias, stride)
     side = weight.shape[-1]
-    columns = weight.flatten(1) @ F.unfold(x, side, stride=stride) + bias[:, None]
+    columns = weight.flatten(1) @ F.unfold(x, side, stride=stride)
+    if bias is not None:
+        columns = columns + bias[:, None]
     height, width = ((length - side) // stride + 1 for length in x.shape[2:])
     return columns.view(x.shape[0], -1, height, width)
 
 
-def _round(x: Tensor, unit: int) -> Tensor:
+def _round(x: Tensor, unit: int = ACTIVATION_UNIT) -> Tensor:
     """To the next lower multiple of 1/unit, with the gradient of the identity."""
     rounded = torch.floor(x.detach() * unit) / unit
     return x + (rounded - x).detach() if x.requires_grad else rounded
@@ -193,6 +258,6 @@ def _quantize(weight: Tensor) -> Tensor:
     return _round(weight.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) + 0.5 / WEIGHT_UNIT, WEIGHT_UNIT)
 
 
-def _quantize_bias(layer: nn.Conv2d) -> Tensor:
+def _bias(layer: nn.Conv2d) -> Tensor:
     assert layer.bias is not None
-    return _quantize(layer.bias)
+    return layer.bias

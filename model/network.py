@@ -1,8 +1,8 @@
 """The Residual GRU codec network: encoders, binarizer and decoders."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,8 @@ from model.context import ContextModel
 
 CODE_STRIDE = 8  # pixels a code position spans on each axis
 STRIDE = 16  # image sides must be multiples of this: the coarsest layers work at 1/16
+LARGEST_SYMBOL = 255
+GAIN_ANCHORS = 5  # gains in between are interpolated
 
 
 @dataclass(frozen=True)
@@ -19,45 +21,27 @@ class CodecConfig:
     """Widths of a `ResidualGRUCodec`. The defaults are the shipped model's.
 
     Attributes:
-        coarse_iterations, fine_iterations: how many each of the two stages makes.
-        coarse_bits, fine_bits: binary codes for each 8x8 pixels and iteration.
-        quarter_channels, eighth_channels, sixteenth_channels: widths of the coarse stage's layers at
-            1/4, 1/8, 1/16 of the image's size.
-        fine_channels: width of the fine stage's layers, all at 1/4.
-        context_groups: that each iteration's bits are coded in, one after the other.
-        context_hidden: width of the context model in each step.
+        groups: of each iteration, the sizes of the groups in which its symbols are coded.
+        quarter_channels, eighth_channels, sixteenth_channels: widths of the layers at 1/4, 1/8, 1/16
+            of the image's size; the later iterations work at 1/4 alone.
+        context_hidden: width of the context model's layers.
     """
 
-    coarse_iterations: int = 3
-    fine_iterations: int = 5
-    coarse_bits: int = 16
-    fine_bits: int = 32
+    groups: tuple[tuple[int, ...], ...] = ((4, 8, 12, 24), (8, 16, 24), (8, 16, 24))
     quarter_channels: int = 64
     eighth_channels: int = 160
-    sixteenth_channels: int = 224
-    fine_channels: int = 64
-    context_groups: int = 4
-    context_hidden: int = 48
+    sixteenth_channels: int = 256
+    context_hidden: int = 64
 
     @property
     def iterations(self) -> int:
         """The most iterations the model has learnt."""
-        return self.coarse_iterations + self.fine_iterations
+        return len(self.groups)
 
     @property
-    def bits(self) -> list[int]:
+    def symbols(self) -> list[int]:
         """Of each iteration, for each 8x8 pixels."""
-        return [self.coarse_bits] * self.coarse_iterations + [self.fine_bits] * self.fine_iterations
-
-
-class State(NamedTuple):
-    """Hidden states of one network, one (N, C, H, W) tensor a GRU, or None before its first iteration."""
-
-    hidden: tuple[Tensor | None, ...]
-
-    def select(self, photos: Tensor) -> "State":
-        """The states of some photos of the batch, by index."""
-        return State(tuple(None if h is None else h[photos] for h in self.hidden))
+        return [sum(groups) for groups in self.groups]
 
 
 class ResidualGRU(nn.Module):
@@ -66,8 +50,8 @@ class ResidualGRU(nn.Module):
         z, r = sigmoid(W_z * x + U_z h), sigmoid(W_r * x + U_r h)
         h' = h + z (tanh(W * x + r (U h)) - h)
 
-    3x3 kernels over the input, 1x1 over the hidden state, and a bias for each iteration, since the
-    first iteration codes an image and the last one codes what looks like noise.
+    3x3 kernels over the input, 1x1 over the hidden state, and a bias for each iteration, since what
+    is left over looks more like noise each time.
     """
 
     def __init__(self, channels: int, iterations: int) -> None:
@@ -76,12 +60,9 @@ class ResidualGRU(nn.Module):
         self.from_hidden = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(iterations, 3 * channels))
 
-    def forward(self, x: Tensor, hidden: Tensor | None, iteration: int) -> tuple[Tensor, Tensor]:
-        gates = self.from_input(x) + self.bias[iteration].to(x.dtype).view(1, -1, 1, 1)
+    def forward(self, x: Tensor, hidden: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        gates = self.from_input(x) + self.bias[number].to(x.dtype).view(1, -1, 1, 1)
         update, reset, candidate = gates.chunk(3, dim=1)
-        if hidden is None:
-            hidden = update.sigmoid() * candidate.tanh()
-            return x + hidden, hidden
         hidden_update, hidden_reset, hidden_candidate = self.from_hidden(hidden).chunk(3, dim=1)
         candidate = (candidate + (reset + hidden_reset).sigmoid() * hidden_candidate).tanh()
         hidden = torch.lerp(hidden, candidate, (update + hidden_update).sigmoid())
@@ -115,242 +96,206 @@ class PatchConv(nn.Conv2d):
         return F.conv2d(x, self.weight.view(self.out_channels, -1, 2, 2), self.bias, stride=2)
 
 
-def _each(iterations: int, layer: Callable[[], nn.Module]) -> nn.ModuleList:
-    """A layer of its own for each iteration: what is worth coding differs from one to the next."""
-    return nn.ModuleList(layer() for _ in range(iterations))
+def interpolate(anchors: Tensor, level: Tensor) -> Tensor:
+    """Rows of `anchors` (K, C) at levels (N,) from 0, the first row, to 1, the last: (N, C, 1, 1)."""
+    position = level.clamp(0, 1) * (len(anchors) - 1)
+    below = position.floor().clamp(max=len(anchors) - 2).long()
+    share = (position - below).unsqueeze(1).to(anchors.dtype)
+    return torch.lerp(anchors[below], anchors[below + 1], share)[:, :, None, None]
 
 
-class CoarseEncoder(nn.Module):
-    """Residual and reconstruction (N, 6, H, W) to what the binarizer signs (N, bits, H/8, W/8)."""
+class FirstEncoder(nn.Module):
+    """Image (N, 3, H, W) to latents (N, symbols, H/8, W/8) and features at 1/4 for the next encoder."""
 
-    GRUS = 2
     # How far an iteration sees beyond a multiple of 16, in pixels: the sum of its kernels' reaches and
-    # of the blocks that they end in, rounded up to the next multiple of 16 (from 44).
-    REACH = 48
+    # of the blocks that they end in, rounded up to the next multiple of 16.
+    REACH = 96
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         c4, c8, c16 = config.quarter_channels, config.eighth_channels, config.sixteenth_channels
-        iterations = config.coarse_iterations
-        self.stem = _each(iterations, lambda: nn.Conv2d(6 * 16, c4, 3, padding=1))
+        self.stem = nn.Conv2d(3 * 16, c4, 3, padding=1)
+        self.quarter = ResidualBlock(c4)
         self.to_eighth = PatchConv(c4, c8)
-        self.gru_eighth = ResidualGRU(c8, iterations)
+        self.eighth = ResidualBlock(c8)
         self.to_sixteenth = PatchConv(c8, c16)
-        self.gru_sixteenth = ResidualGRU(c16, iterations)
+        self.sixteenth = ResidualBlock(c16)
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
-        self.to_bits = _each(iterations, lambda: nn.Conv2d(c8, config.coarse_bits, 3, padding=1))
+        self.eighth_again = ResidualBlock(c8)
+        self.to_symbols = nn.Conv2d(c8, config.symbols[0], 3, padding=1)
 
-    def forward(self, x: Tensor, state: State, iteration: int) -> tuple[Tensor, State]:
-        x = F.leaky_relu(self.stem[iteration](F.pixel_unshuffle(x, 4)), 0.1)
-        x = self.to_eighth(x)
-        x, eighth = self.gru_eighth(x, state.hidden[0], iteration)
-        coarse = self.to_sixteenth(x)
-        coarse, sixteenth = self.gru_sixteenth(coarse, state.hidden[1], iteration)
-        x = x + F.pixel_shuffle(self.from_sixteenth(coarse), 2)
-        return self.to_bits[iteration](F.leaky_relu(x, 0.1)), State((eighth, sixteenth))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.quarter(self.stem(F.pixel_unshuffle(images - 0.5, 4)))
+        x = self.eighth(self.to_eighth(features))
+        x = x + F.pixel_shuffle(self.from_sixteenth(self.sixteenth(self.to_sixteenth(x))), 2)
+        return self.to_symbols(self.eighth_again(x)), features
 
 
-class CoarseDecoder(nn.Module):
-    """Codes (N, bits, H/8, W/8) and reconstruction (N, 3, H, W) to the residual (N, 3, H, W)."""
+class FirstDecoder(nn.Module):
+    """Dequantized symbols (N, symbols, H/8, W/8) to an image (N, 3, H, W) and features at 1/4.
 
-    GRUS = 3
-    REACH = 80  # from 72, see `CoarseEncoder`
+    The gain's level is known to it, as a bias at 1/8 and at 1/4: it says how coarse the symbols are.
+    """
+
+    REACH = 96  # see `FirstEncoder`
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         c4, c8, c16 = config.quarter_channels, config.eighth_channels, config.sixteenth_channels
-        iterations = config.coarse_iterations
-        self.from_bits = _each(iterations, lambda: nn.Conv2d(config.coarse_bits, c8, 3, padding=1))
+        self.from_symbols = nn.Conv2d(config.symbols[0], c8, 3, padding=1)
+        self.level_eighth = nn.Parameter(torch.zeros(GAIN_ANCHORS, c8))
         self.to_sixteenth = PatchConv(c8, c16)
-        self.gru_sixteenth = ResidualGRU(c16, iterations)
+        self.sixteenth = nn.Sequential(ResidualBlock(c16), ResidualBlock(c16))
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
-        self.gru_eighth_1 = ResidualGRU(c8, iterations)
-        self.gru_eighth_2 = ResidualGRU(c8, iterations)
+        self.eighth = nn.Sequential(ResidualBlock(c8), ResidualBlock(c8))
         self.to_quarter = nn.Conv2d(c8, 4 * c4, 1)
-        self.from_reconstruction = nn.Conv2d(3 * 16, c4, 3, padding=1)
-        self.blocks = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
-        self.to_pixels = _each(iterations, lambda: nn.Conv2d(c4, 3 * 16, 3, padding=1))
+        self.level_quarter = nn.Parameter(torch.zeros(GAIN_ANCHORS, c4))
+        self.quarter = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
+        self.to_pixels = nn.Conv2d(c4, 3 * 16, 3, padding=1)
 
-    def forward(
-        self, codes: Tensor, reconstruction: Tensor, state: State, iteration: int
-    ) -> tuple[Tensor, State]:
-        x = self.from_bits[iteration](codes)
-        coarse = self.to_sixteenth(x)
-        coarse, sixteenth = self.gru_sixteenth(coarse, state.hidden[0], iteration)
-        x = x + F.pixel_shuffle(self.from_sixteenth(coarse), 2)
-        x, first = self.gru_eighth_1(x, state.hidden[1], iteration)
-        x, second = self.gru_eighth_2(x, state.hidden[2], iteration)
-        x = F.pixel_shuffle(self.to_quarter(x), 2)
-        x = x + self.from_reconstruction(F.pixel_unshuffle(reconstruction, 4))
-        x = self.to_pixels[iteration](self.blocks(F.leaky_relu(x, 0.1)))
-        return F.pixel_shuffle(x, 4), State((sixteenth, first, second))
+    def forward(self, values: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.from_symbols(values)
+        x = x + interpolate(self.level_eighth, level).to(x.dtype)
+        x = x + F.pixel_shuffle(self.from_sixteenth(self.sixteenth(self.to_sixteenth(x))), 2)
+        x = F.pixel_shuffle(self.to_quarter(self.eighth(x)), 2)
+        features = self.quarter(x + interpolate(self.level_quarter, level).to(x.dtype))
+        return F.pixel_shuffle(self.to_pixels(features), 4), features
 
 
-class FineEncoder(nn.Module):
-    """As `CoarseEncoder`, all at 1/4; its codes there are channels of the code positions at 1/8."""
+class LaterEncoder(nn.Module):
+    """Residual and reconstruction (N, 6, H, W) to latents (N, symbols, H/8, W/8), all at 1/4."""
 
-    GRUS = 1
-    REACH = 16  # from 12
+    REACH = 32
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
-        channels, iterations = config.fine_channels, config.fine_iterations
+        channels, later = config.quarter_channels, config.symbols[1:]
         self.stem = nn.Conv2d(6 * 16, channels, 3, padding=1)
-        self.gru = ResidualGRU(channels, iterations)
-        self.to_bits = _each(iterations, lambda: nn.Conv2d(channels, config.fine_bits // 4, 3, padding=1))
+        self.gru = ResidualGRU(channels, len(later))
+        self.block = ResidualBlock(channels)
+        self.to_symbols = nn.ModuleList(PatchConv(channels, symbols) for symbols in later)
 
-    def forward(self, x: Tensor, state: State, iteration: int) -> tuple[Tensor, State]:
-        x = F.leaky_relu(self.stem(F.pixel_unshuffle(x, 4)), 0.1)
-        x, hidden = self.gru(x, state.hidden[0], iteration)
-        logits = self.to_bits[iteration](F.leaky_relu(x, 0.1))
-        return F.pixel_unshuffle(logits, 2), State((hidden,))
+    def forward(self, x: Tensor, hidden: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        x, hidden = self.gru(self.stem(F.pixel_unshuffle(x, 4)), hidden, number)
+        return self.to_symbols[number](self.block(x)), hidden
 
 
-class FineDecoder(nn.Module):
-    """As `CoarseDecoder`, all at 1/4."""
+class LaterDecoder(nn.Module):
+    """Dequantized symbols and reconstruction (N, 3, H, W) to the residual (N, 3, H, W), all at 1/4."""
 
-    GRUS = 1
-    REACH = 32  # from 28
+    REACH = 32
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
-        channels, iterations = config.fine_channels, config.fine_iterations
-        self.from_bits = _each(iterations, lambda: nn.Conv2d(config.fine_bits // 4, channels, 3, padding=1))
+        channels, later = config.quarter_channels, config.symbols[1:]
+        self.from_symbols = nn.ModuleList(nn.Conv2d(symbols, 4 * channels, 1) for symbols in later)
+        self.level = nn.ParameterList(torch.zeros(GAIN_ANCHORS, channels) for _ in later)
         self.from_reconstruction = nn.Conv2d(3 * 16, channels, 3, padding=1)
-        self.gru = ResidualGRU(channels, iterations)
+        self.gru = ResidualGRU(channels, len(later))
         self.blocks = nn.Sequential(ResidualBlock(channels), ResidualBlock(channels))
         self.to_pixels = nn.Conv2d(channels, 3 * 16, 3, padding=1)
 
     def forward(
-        self, codes: Tensor, reconstruction: Tensor, state: State, iteration: int
-    ) -> tuple[Tensor, State]:
-        x = self.from_bits[iteration](F.pixel_shuffle(codes, 2))
+        self, values: Tensor, reconstruction: Tensor, hidden: Tensor, level: Tensor, number: int
+    ) -> tuple[Tensor, Tensor]:
+        x = F.pixel_shuffle(self.from_symbols[number](values), 2)
         x = x + self.from_reconstruction(F.pixel_unshuffle(reconstruction, 4))
-        x, hidden = self.gru(F.leaky_relu(x, 0.1), state.hidden[0], iteration)
-        return F.pixel_shuffle(self.to_pixels(self.blocks(x)), 4), State((hidden,))
+        x = x + interpolate(self.level[number], level).to(x.dtype)
+        x, hidden = self.gru(x, hidden, number)
+        return F.pixel_shuffle(self.to_pixels(self.blocks(x)), 4), hidden
 
 
-class Stage(nn.Module):
-    """An encoder and a decoder that make some consecutive iterations together.
-
-    Attributes:
-        first, stop: its iterations are first .. stop - 1.
-        log_gain: logarithm of the gain g of each of its iterations.
-    """
-
-    def __init__(
-        self,
-        encoder: CoarseEncoder | FineEncoder,
-        decoder: CoarseDecoder | FineDecoder,
-        first: int,
-        log_gain: Tensor,
-    ) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.decoder = decoder
-        self.first = first
-        self.stop = first + len(log_gain)
-        self.log_gain = nn.Parameter(log_gain)
-
-    def encoder_state(self) -> State:
-        """Before the stage's first iteration."""
-        return State((None,) * self.encoder.GRUS)
-
-    def decoder_state(self) -> State:
-        """Before the stage's first iteration."""
-        return State((None,) * self.decoder.GRUS)
-
-    def encode(
-        self, images: Tensor, reconstruction: Tensor, state: State, iteration: int
-    ) -> tuple[Tensor, State]:
-        """B[i] before binarization, from images and P[i-1] (N, 3, H, W) in 0 to 1; i counts from 0."""
-        number = iteration - self.first
-        residual = (images - reconstruction) * self.log_gain[number].exp()
-        seen = torch.cat([residual, reconstruction - 0.5], dim=1).to(self._dtype())
-        logits, state = self.encoder(seen, state, number)
-        return logits, state
-
-    def decode(
-        self, codes: Tensor, reconstruction: Tensor, state: State, iteration: int
-    ) -> tuple[Tensor, State]:
-        """P[i] from B[i] (N, bits, H/8, W/8) of -1 and +1 and P[i-1]; i counts from 0."""
-        number, dtype = iteration - self.first, self._dtype()
-        residual, state = self.decoder(codes.to(dtype), (reconstruction - 0.5).to(dtype), state, number)
-        # To planes while it is still in half precision: images are kept as planes.
-        residual = residual.contiguous().to(reconstruction.dtype) * (-self.log_gain[number]).exp()
-        return reconstruction + residual, state
-
-    def _dtype(self) -> torch.dtype:
-        return self.decoder.from_reconstruction.weight.dtype
-
-
-def binarize(logits: Tensor) -> Tensor:
-    """The sign of each value, as -1 or +1 (zero counts as +1).
-
-    The gradient is that of tanh ("straight through" the step). The paper rounds at random in
-    training; a plain sign lets the rate loss push each bit towards its likelier symbol.
-    """
-    soft = logits.tanh()
-    hard = torch.where(logits >= 0, 1.0, -1.0).to(logits.dtype)
-    return soft + (hard - soft).detach() if logits.requires_grad else hard
+def quantize(scaled: Tensor) -> Tensor:
+    """To the nearest integer, the symbol; its gradient passes straight through."""
+    rounded = scaled.detach().round().clamp(-LARGEST_SYMBOL, LARGEST_SYMBOL)
+    return scaled + (rounded - scaled).detach() if scaled.requires_grad else rounded
 
 
 class ResidualGRUCodec(nn.Module):
     """Full Resolution Image Compression with Recurrent Neural Networks (Toderici et al., CVPR 2017).
 
-        R[0] = I,  P[0] = 1/2                       for i in 1 .. iterations:
+        R[0] = I                                                      for i in 1 .. iterations:
 
-        g[i] R[i-1], P[i-1] ── encoder ── sign ── B[i] ── decoder ── 1/g[i] ── + P[i-1] ── P[i]
-              coarse stage:    1/4 1/8 1/16       1/8     1/16 1/8 1/8 1/4        R[i] = I - P[i]
-              fine stage:          1/4            1/4           1/4
+        R[i-1], P[i-1] ── encoder ── gain ── round ── B[i] ── 1 / gain ── decoder ── + P[i-1] ── P[i]
+          iteration 1:    1/4 1/8 1/16 1/8            1/8                1/8 1/16 1/8 1/4
+          later:               1/4                    1/8                    1/4         R[i] = I - P[i]
 
-    Encoder and decoder keep their GRUs' hidden states from one iteration to the next. What differs
-    from the paper:
+    What differs from the paper:
 
-    - Two stages: the first iterations code structure, with layers down to 1/16; the later ones code
-      texture, with a small network of their own that stays at 1/4 and starts from P alone.
-    - Additive reconstruction with a gain g[i] learnt for each iteration (the paper's residual
-      scaling), so that the encoder still sees the small residuals of late iterations.
-    - Both networks also see P[i-1], which each side of the channel has.
-    - 16 bits for each 8x8 pixels (and 8 for each 4x4 in the fine stage), not 32 for each 16x16.
-    - Each iteration has its own GRU biases, and its own layers next to the bits and the pixels; GRU
-      kernels are 3x3 over the input and 1x1 over the state; patches (pixel shuffle) take the place of
-      strided convolutions.
-    - The binarizer is a plain sign in training too (see `binarize`).
+    - Rounding to integers with a zero, of which the context model makes bits, in place of a sign.
+    - A gain on the symbols, chosen for each photo and iteration by its *level*, 0 to 1: within an
+      iteration the rate is continuous ("Asymmetric gained deep image compression", Cui et al., 2021).
+    - The first iteration has a deep network of its own. The later ones share a small one at 1/4, whose
+      GRUs start from the first one's features.
+    - Additive reconstruction with a scale learnt for each iteration.
+    - Symbols for each 8x8 pixels, not for each 16x16.
     """
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
-        coarse, fine = config.coarse_iterations, config.fine_iterations
-        self.coarse = Stage(CoarseEncoder(config), CoarseDecoder(config), 0, torch.linspace(0.7, 1.3, coarse))
-        self.fine = Stage(FineEncoder(config), FineDecoder(config), coarse, torch.linspace(1.6, 2.3, fine))
-        self.context = ContextModel(config.bits, config.context_groups, config.context_hidden)
+        self.first_encoder = FirstEncoder(config)
+        self.first_decoder = FirstDecoder(config)
+        self.later_encoder = LaterEncoder(config)
+        self.later_decoder = LaterDecoder(config)
+        low_to_high = torch.linspace(0.0, 1.7, GAIN_ANCHORS)[:, None]
+        self.log_gain = nn.ParameterList(low_to_high.repeat(1, s) for s in config.symbols)
+        self.log_scale = nn.Parameter(torch.linspace(2.0, 3.0, config.iterations))
+        self.context = ContextModel(config.groups, config.context_hidden)
 
-    def stage(self, iteration: int) -> Stage:
-        """The stage that makes an iteration, counted from 0."""
-        return self.coarse if iteration < self.coarse.stop else self.fine
+    def gain(self, iteration: int, level: Tensor) -> Tensor:
+        """What an iteration's latents are multiplied by before rounding (N, symbols, 1, 1)."""
+        return interpolate(self.log_gain[iteration], level).exp()
 
-    @staticmethod
-    def first_reconstruction(images: Tensor) -> Tensor:
-        """P[0], mid-grey, in the shape of `images`."""
-        return torch.full_like(images, 0.5)
+    def encode(
+        self, images: Tensor, reconstruction: Tensor | None, hidden: Tensor | None, iteration: int
+    ) -> tuple[Tensor, Tensor]:
+        """Latents (N, symbols, H/8, W/8) of R[i-1] and the encoder's new state.
 
-    def forward(self, images: Tensor, iterations: int, frozen: int = 0) -> tuple[list[Tensor], list[Tensor]]:
-        """Codes B[1..n] and reconstructions P[1..n] of images (N, 3, H, W) in 0 to 1, for training.
-
-        No gradient is kept of the first `frozen` iterations.
+        Args:
+            images, reconstruction: I and P[i-1], (N, 3, H, W) in 0 to 1; None in iteration 0.
+            hidden: the encoder's state (N, C, H/4, W/4); None in iteration 0.
+            iteration: counted from 0.
         """
-        codes, reconstructions = [], []
-        reconstruction = self.first_reconstruction(images)
-        for i in range(iterations):
-            stage = self.stage(i)
-            if i == stage.first:
-                encoder_state, decoder_state = stage.encoder_state(), stage.decoder_state()
-            with torch.set_grad_enabled(torch.is_grad_enabled() and i >= frozen):
-                logits, encoder_state = stage.encode(images, reconstruction, encoder_state, i)
-                bits = binarize(logits)
-                reconstruction, decoder_state = stage.decode(bits, reconstruction, decoder_state, i)
-            codes.append(bits)
-            reconstructions.append(reconstruction)
-        return codes, reconstructions
+        if iteration == 0:
+            latents, features = self.first_encoder(images.to(self._dtype()))
+            return latents, features.tanh()
+        assert reconstruction is not None
+        residual = (images - reconstruction) * self.log_scale[iteration].exp()
+        seen = torch.cat([residual, reconstruction - 0.5], dim=1).to(self._dtype())
+        return cast(tuple[Tensor, Tensor], self.later_encoder(seen, hidden, iteration - 1))
+
+    def decode(
+        self,
+        symbols: Tensor,
+        level: Tensor,
+        reconstruction: Tensor | None,
+        hidden: Tensor | None,
+        iteration: int,
+    ) -> tuple[Tensor, Tensor]:
+        """P[i] (N, 3, H, W) in float32 and the decoder's new state.
+
+        Args:
+            symbols: B[i] as integers (N, symbols, H/8, W/8).
+            level: of each photo's gain, (N,).
+            reconstruction, hidden, iteration: as in `encode`.
+        """
+        values = (symbols.float() / self.gain(iteration, level)).to(self._dtype())
+        if iteration == 0:
+            pixels, features = self.first_decoder(values, level)
+            return pixels.contiguous().float() + 0.5, features.tanh()
+        assert reconstruction is not None
+        seen = (reconstruction - 0.5).to(self._dtype())
+        residual, hidden = self.later_decoder(values, seen, hidden, level, iteration - 1)
+        # To planes while it is still in half precision: images are kept as planes.
+        residual = residual.contiguous().float() * (-self.log_scale[iteration]).exp()
+        return reconstruction + residual, cast(Tensor, hidden)
+
+    def stages(self, iteration: int) -> Sequence[nn.Module]:
+        """Encoder and decoder of an iteration."""
+        if iteration == 0:
+            return self.first_encoder, self.first_decoder
+        return self.later_encoder, self.later_decoder
+
+    def _dtype(self) -> torch.dtype:
+        return self.first_decoder.to_pixels.weight.dtype
