@@ -10,24 +10,27 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.context import bits
+from model.devices import native_dtype
 from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
-from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, State
+from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, quantize
+from model.search import LEVELS, TOP, LevelSearch
 from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id
 
-DEFAULT_TILE = 1024  # pixels a side; larger images are cut into tiles
+DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
 
 
 @dataclass(frozen=True)
 class Goal:
-    """When a photo has had enough iterations; with nothing set, after all of them.
+    """When a photo has had enough; with nothing set, after all iterations at their highest level.
 
     Attributes:
-        ms_ssim: stop at the first iteration whose decoded image reaches this.
-        code_bytes: stop before the iterations' chunks together grow beyond this.
-        iterations: stop after this many.
+        ms_ssim: the decoded image reaches this, by a thousandth more at most.
+        code_bytes: the iterations' chunks together grow no larger than this.
+        iterations: this many, at their highest level.
     """
 
     ms_ssim: float | None = None
@@ -37,9 +40,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class Encoding:
-    """The iterations of one photo: streams, MS-SSIM after each, and whether the goal was met."""
+    """The iterations of one photo, and whether the goal was met.
+
+    Attributes:
+        codes: a stream for each iteration.
+        levels: of the gain in each, 0 to 255.
+        ms_ssim: of the image decoded after each.
+    """
 
     codes: tuple[bytes, ...]
+    levels: tuple[int, ...]
     ms_ssim: tuple[float, ...]
     reached: bool
 
@@ -52,27 +62,54 @@ class _Job:
     grey: bool
     goal: Goal
     codes: list[bytes] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
     ms_ssim: list[float] = field(default_factory=list)
     reached: bool = False
     done: bool = False
 
-    def add(self, stream: bytes, quality: float) -> None:
+    def bytes_left(self) -> int | None:
+        """For the stream of the next iteration; None where nothing limits it."""
+        if self.goal.code_bytes is None:
+            return None
+        return self.goal.code_bytes - sum(len(codes) + ITERATION_OVERHEAD for codes in (*self.codes, b""))
+
+    def add(self, stream: bytes, level: int, quality: float) -> None:
         """Takes one iteration more, or ends before it where it would break the limit on bytes."""
-        goal = self.goal
-        chunks = [len(codes) + ITERATION_OVERHEAD for codes in (*self.codes, stream)]
-        if goal.code_bytes is not None and sum(chunks) > goal.code_bytes:
+        left = self.bytes_left()
+        if left is not None and len(stream) > left:
             self.done, self.reached = True, bool(self.codes)
             return
         self.codes.append(stream)
+        self.levels.append(level)
         self.ms_ssim.append(quality)
-        enough = goal.ms_ssim is not None and quality >= goal.ms_ssim
-        if enough or len(self.codes) == goal.iterations:
+        enough = self.goal.ms_ssim is not None and quality >= self.goal.ms_ssim
+        if enough or len(self.codes) == self.goal.iterations or (left is not None and level < TOP):
             self.done, self.reached = True, True
 
     def encoding(self) -> Encoding:
         # With no goal but a limit on bytes, all iterations fitting is the best outcome.
         reached = self.reached or (self.goal.ms_ssim is None and bool(self.codes))
-        return Encoding(tuple(self.codes), tuple(self.ms_ssim), reached)
+        return Encoding(tuple(self.codes), tuple(self.levels), tuple(self.ms_ssim), reached)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known of a batch before an iteration; None and nothing before the first.
+
+    Attributes:
+        reconstruction: P[i-1], (N, 3, H, W).
+        encoder, decoder: their hidden states (N, C, H/4, W/4).
+        symbols: of all iterations so far (N, C, H/8, W/8).
+    """
+
+    reconstruction: Tensor | None = None
+    encoder: Tensor | None = None
+    decoder: Tensor | None = None
+    symbols: Tensor | None = None
+
+    def select(self, photos: Tensor) -> "_State":
+        """Of some photos of the batch, by index."""
+        return _State(*(None if x is None else x[photos] for x in vars(self).values()))
 
 
 class Codec:
@@ -97,9 +134,9 @@ class Codec:
         self.device = device
         self.dtype = dtype or native_dtype(device)
         self.model = model.to(device)
-        for stage in (model.coarse, model.fine):
-            stage.encoder.to(self.dtype)
-            stage.decoder.to(self.dtype)
+        for i in range(self.iterations):
+            for network in model.stages(i):
+                network.to(self.dtype)
 
     @classmethod
     def load(
@@ -123,6 +160,8 @@ class Codec:
     ) -> list[Encoding]:
         """Encodes photos together; each leaves the batch when its own goal is met.
 
+        All iterations of a photo but its last run at their highest level.
+
         Args:
             photos: (H, W, 3) pixels, of one size after rounding both sides up to multiples of 16.
             goals: when each has had enough.
@@ -137,30 +176,25 @@ class Codec:
         jobs = [_Job(*job) for job in zip(photos, grey, goals, strict=True)]
         active = list(jobs)
         images = torch.cat([_to_padded_tensor(pixels) for pixels in photos]).to(self.device)
-        reconstructions = self.model.first_reconstruction(images)
-        codes = self._no_codes(images)
+        state = _State()
         for i in range(self.iterations):
-            stage = self.model.stage(i)
-            if i == stage.first:
-                encoder_state, decoder_state = stage.encoder_state(), stage.decoder_state()
-            bits, encoder_state = self._encode_iteration(images, reconstructions, encoder_state, i, tile)
-            codes = torch.cat([codes, bits], dim=1)
-            streams = encode_iteration(self.model.context, codes, i)
-            reconstructions, decoder_state = self._decode_iteration(
-                bits, reconstructions, decoder_state, i, tile
-            )
-            for job, stream, reconstruction, image in zip(
-                active, streams, reconstructions, images, strict=True
-            ):
-                job.add(stream, _quality(reconstruction, image, job))
+            latents, encoder = self._analyse(images, state, i, tile)
+            levels = self._choose_levels(active, images, latents, state, i, tile)
+            at = self._level_tensor(levels)
+            symbols = self._quantized(latents, i, at)
+            streams = encode_iteration(self.model.context, i, state.symbols, symbols, at)
+            reconstruction, decoder = self._synthesize(symbols, at, state, i, tile)
+            for n, job in enumerate(active):
+                job.add(streams[n], levels[n], _quality(reconstruction[n], images[n], job))
             staying = [index for index, job in enumerate(active) if not job.done]
             if not staying:
                 break
+            known = symbols if state.symbols is None else torch.cat([state.symbols, symbols], dim=1)
+            state = _State(reconstruction, encoder, decoder, known)
             if len(staying) < len(active):
                 active = [active[index] for index in staying]
                 kept = torch.tensor(staying, device=self.device)
-                images, reconstructions, codes = images[kept], reconstructions[kept], codes[kept]
-                encoder_state, decoder_state = encoder_state.select(kept), decoder_state.select(kept)
+                images, state = images[kept], state.select(kept)
         return [job.encoding() for job in jobs]
 
     def decode(self, file: RgcFile, tile: int = DEFAULT_TILE) -> NDArray[np.uint8]:
@@ -182,19 +216,18 @@ class Codec:
     def _reconstructions(self, file: RgcFile, tile: int) -> Iterator[Tensor]:
         """P[1], P[2], ... (1, 3, H, W), padded."""
         self._check(file)
-        shape = (1, 3, *padded_size(file.height, file.width))
-        reconstruction = self.model.first_reconstruction(torch.empty(shape, device=self.device))
-        codes = self._no_codes(reconstruction)
+        height, width = padded_size(file.height, file.width)
+        shape = height // CODE_STRIDE, width // CODE_STRIDE
+        state = _State()
         for i, stream in enumerate(file.codes):
-            stage = self.model.stage(i)
-            if i == stage.first:
-                state = stage.decoder_state()
+            level = self._level_tensor([file.levels[i]])
             try:
-                bits = decode_iteration(self.model.context, codes, i, stream)
+                symbols = decode_iteration(self.model.context, i, state.symbols, shape, level, stream)
             except ValueError as error:
                 raise RgcError(f"iteration {i + 1}: {error}") from error
-            codes = torch.cat([codes, bits], dim=1)
-            reconstruction, state = self._decode_iteration(bits, reconstruction, state, i, tile)
+            reconstruction, decoder = self._synthesize(symbols, level, state, i, tile)
+            known = symbols if state.symbols is None else torch.cat([state.symbols, symbols], dim=1)
+            state = _State(reconstruction, None, decoder, known)
             yield reconstruction
 
     def _check(self, file: RgcFile) -> None:
@@ -206,53 +239,93 @@ class Codec:
             known = f"model {self.model_id} has {self.iterations}"
             raise RgcError(f"it has {len(file.codes)} iterations; {known}")
 
-    def _no_codes(self, images: Tensor) -> Tensor:
-        photos, _, height, width = images.shape
-        shape = (photos, 0, height // CODE_STRIDE, width // CODE_STRIDE)
-        return torch.empty(shape, dtype=torch.int8, device=self.device)
+    def _choose_levels(
+        self, jobs: list[_Job], images: Tensor, latents: Tensor, state: _State, iteration: int, tile: int
+    ) -> list[int]:
+        """Of each photo: the highest where its goal leaves room for it, else one that meets it."""
+        levels = [TOP] * len(jobs)
+        searches = {n: LevelSearch(job.goal.ms_ssim) for n, job in enumerate(jobs) if job.goal.ms_ssim}
+        while searches:
+            which = torch.tensor(list(searches), device=self.device)
+            trial = [search.next_level for search in searches.values()]
+            at = self._level_tensor(trial)
+            symbols = self._quantized(latents[which], iteration, at)
+            reconstructions, _ = self._synthesize(symbols, at, state.select(which), iteration, tile)
+            for (n, search), level, image in zip(list(searches.items()), trial, reconstructions, strict=True):
+                search.add(level, _quality(image, images[n], jobs[n]))
+                if search.done:
+                    levels[n] = TOP if search.answer is None else search.answer
+                    del searches[n]
+        for n, job in enumerate(jobs):
+            if (left := job.bytes_left()) is not None:
+                one = torch.tensor([n], device=self.device)
+                levels[n] = self._level_that_fits(latents[one], state.select(one), iteration, left)
+        return levels
 
-    def _encode_iteration(
-        self, images: Tensor, reconstructions: Tensor, state: State, iteration: int, tile: int
-    ) -> tuple[Tensor, State]:
-        stage = self.model.stage(iteration)
+    def _level_that_fits(self, latents: Tensor, state: _State, iteration: int, limit: int) -> int:
+        """The highest level at which one photo's stream has no more bytes than `limit`; 0 if none."""
 
-        def network(images: Tensor, reconstructions: Tensor, *hidden: Tensor | None) -> list[Tensor]:
-            logits, new = stage.encode(images, reconstructions, State(hidden), iteration)
-            return [(logits >= 0).to(torch.int8) * 2 - 1, *_all(new)]
+        def stream_bytes(level: int) -> float:
+            at = self._level_tensor([level])
+            symbols = self._quantized(latents, iteration, at)
+            if low < level < high - 8:  # an estimate is enough while it is far from the answer
+                return self._estimated_bytes(symbols, at, state, iteration)
+            (stream,) = encode_iteration(self.model.context, iteration, state.symbols, symbols, at)
+            return len(stream)
 
-        inputs = [images, reconstructions, *state.hidden]
-        bits, *hidden = run_tiled(network, inputs, tile, stage.encoder.REACH)
-        return bits, State(tuple(hidden))
+        low, high = 0, LEVELS
+        level = TOP
+        while high - low > 1:
+            if stream_bytes(level) <= limit:
+                low = level
+            else:
+                high = level
+            level = (low + high) // 2
+        return low
 
-    def _decode_iteration(
-        self, bits: Tensor, reconstructions: Tensor, state: State, iteration: int, tile: int
-    ) -> tuple[Tensor, State]:
-        stage = self.model.stage(iteration)
+    def _estimated_bytes(self, symbols: Tensor, level: Tensor, state: _State, iteration: int) -> float:
+        total = 0.0
+        for step in self.model.context.steps(iteration):
+            mean, log_scale = self.model.context.predict(step, state.symbols, symbols, level)
+            total += bits(step.symbols(symbols) - mean, log_scale).sum().item()
+        return total / 8
 
-        def network(reconstructions: Tensor, bits: Tensor, *hidden: Tensor | None) -> list[Tensor]:
-            new, new_state = stage.decode(bits, reconstructions, State(hidden), iteration)
-            return [new, *_all(new_state)]
+    def _level_tensor(self, levels: Sequence[int]) -> Tensor:
+        return torch.tensor(levels, dtype=torch.float32, device=self.device) / LEVELS
 
-        inputs = [reconstructions, bits, *state.hidden]
-        reconstructions, *hidden = run_tiled(network, inputs, tile, stage.decoder.REACH)
-        return reconstructions, State(tuple(hidden))
+    def _quantized(self, latents: Tensor, iteration: int, level: Tensor) -> Tensor:
+        return quantize(latents.float() * self.model.gain(iteration, level))
+
+    def _analyse(self, images: Tensor, state: _State, iteration: int, tile: int) -> tuple[Tensor, Tensor]:
+        """Latents of R[i-1], and the encoder's new state."""
+
+        def network(*inputs: Tensor | None) -> Sequence[Tensor]:
+            assert inputs[0] is not None
+            return self.model.encode(inputs[0], inputs[1], inputs[2], iteration)
+
+        reach = self.model.stages(iteration)[0].REACH
+        latents, hidden = run_tiled(network, [images, state.reconstruction, state.encoder], tile, reach)
+        return latents, hidden
+
+    def _synthesize(
+        self, symbols: Tensor, level: Tensor, state: _State, iteration: int, tile: int
+    ) -> tuple[Tensor, Tensor]:
+        """P[i], and the decoder's new state."""
+
+        def network(*inputs: Tensor | None) -> Sequence[Tensor]:
+            assert inputs[0] is not None
+            return self.model.decode(inputs[0], level, inputs[1], inputs[2], iteration)
+
+        reach = self.model.stages(iteration)[1].REACH
+        reconstruction, hidden = run_tiled(
+            network, [symbols, state.reconstruction, state.decoder], tile, reach, first_stride=CODE_STRIDE
+        )
+        return reconstruction, hidden
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
     """Both sides rounded up to multiples of 16, what the networks work on."""
     return -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE
-
-
-def native_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device computes in it faster than in float32, else float32."""
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        capabilities = torch.cpu.get_capabilities()
-        # Intel's AVX-512 has the instructions, but they take twice as long as float32's; its AMX does not.
-        fast_avx512 = capabilities.get("avx512_bf16", False) and "Intel" not in capabilities["cpu_name"]
-        native = fast_avx512 or capabilities.get("amx_bf16", False)
-    return torch.bfloat16 if native else torch.float32
 
 
 def _to_padded_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -287,7 +360,3 @@ def _quality(reconstruction: Tensor, image: Tensor, job: _Job) -> float:
     decoded = _to_8_bits(reconstruction, height, width, job.grey)
     original = image[:, :height, :width] * 255
     return min(ms_ssim(decoded.expand_as(original)[None], original[None]).item(), 1.0)
-
-
-def _all(state: State) -> list[Tensor]:
-    return [hidden for hidden in state.hidden if hidden is not None]

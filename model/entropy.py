@@ -1,84 +1,221 @@
-"""Binary codes to bytes and back: `constriction`'s range coder, fed by the context model."""
+"""Symbols to bits to bytes and back: `constriction`'s range coder, fed by the context model."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import lru_cache
 
 import constriction
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from model.context import LOGIT_LIMIT, LOGIT_UNIT, ContextModel, probability_table
+from model.context import ACTIVATION_UNIT, LARGEST_MEAN, LOG_SCALE_LIMITS, ContextModel, Step
+from model.network import LARGEST_SYMBOL
 
-_POSITIONS_AT_ONCE = 1 << 15  # code positions whose context is computed together; bounds memory
-_MARGIN = 2  # rows that a band sees beyond those that count: one would do, two keep even rows even
-_PROBABILITIES = probability_table().astype(np.float32)  # 20-bit fractions, exact in float32
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
+_PROBABILITY_BITS = 20  # probabilities are multiples of 2**-20: exact in float32
+_TABLE_BITS = 24  # of the logistic function's values
+_TABLE_UNIT = 512  # of its argument
+_TABLE_REACH = 16 * _TABLE_UNIT
+_INVERSE_BITS = 16  # of 1 / scale
+_SMALLEST = 1
+# "Is it beyond k" is never taken for less likely than 1/128: where a prediction is wrong altogether, a
+# symbol still costs only some bits a unit.
+_SMALLEST_BEYOND = 1 << (_PROBABILITY_BITS - 7)
+_LARGEST_DISTANCE = LARGEST_MEAN + LARGEST_SYMBOL
 
 
-def encode_iteration(context: ContextModel, codes: Tensor, iteration: int) -> list[bytes]:
+class Distribution:
+    """What a step's symbols are binarized against: the logistic distribution in integers.
+
+    A symbol is written as bits of its distance from the predicted mean, rounded: is it zero, its sign,
+    is it beyond 1, beyond 2, and so on. Each bit's probability is a quotient of differences of the
+    distribution, given what is known.
+
+    Args:
+        mean, log_scale: from `ContextModel.predict`, as flat integer arrays in units of 1/16.
+    """
+
+    def __init__(self, mean: NDArray[np.int64], log_scale: NDArray[np.int64]) -> None:
+        unit = ACTIVATION_UNIT
+        self.rounded_mean = (mean + unit // 2) // unit
+        self._offset = mean - self.rounded_mean * unit
+        self._inverse = _inverse_scales()[log_scale - round(LOG_SCALE_LIMITS[0]) * unit]
+
+    def is_nonzero(self) -> NDArray[np.float32]:
+        """p(distance is not 0)."""
+        everything = slice(None)
+        inside = self._below(everything, 1) - self._below(everything, -1)
+        return _probability((1 << _TABLE_BITS) - inside, np.int64(1 << _TABLE_BITS), _SMALLEST)
+
+    def is_positive(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
+        """p(distance is above 0), for those that are not 0."""
+        above = (1 << _TABLE_BITS) - self._below(which, 1)
+        return _probability(above, above + self._below(which, -1), _SMALLEST)
+
+    def is_beyond(self, which: NDArray[np.int64], signs: NDArray[np.int64], k: int) -> NDArray[np.float32]:
+        """p(distance is beyond k), for those with these signs whose distance is k or more."""
+        inner, outer = self._below(which, signs * (2 * k - 1)), self._below(which, signs * (2 * k + 1))
+        total = np.where(signs > 0, 1 << _TABLE_BITS, 0)
+        return _probability(np.abs(total - outer), np.abs(total - inner), _SMALLEST_BEYOND)
+
+    def _below(
+        self, which: slice | NDArray[np.int64], halves: int | NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """The distribution's value at `halves` / 2, times 2**24."""
+        distance = halves * (ACTIVATION_UNIT // 2) - self._offset[which]
+        # in units of 1/512 of the scale: distance / 16 * inverse / 2**16 * 512
+        position = (distance * self._inverse[which]) >> (_INVERSE_BITS + 4 - 9)
+        values: NDArray[np.int64] = _logistic()[
+            np.clip(position, -_TABLE_REACH, _TABLE_REACH) + _TABLE_REACH
+        ]
+        return values
+
+
+def encode_iteration(
+    context: ContextModel, iteration: int, earlier: Tensor | None, codes: Tensor, level: Tensor
+) -> list[bytes]:
     """Entropy-codes B[iteration] of each photo of a batch.
 
     Args:
-        codes: (N, C, h, w) int8 of -1 and +1: the bits of all iterations up to and with this one.
         iteration: counted from 0.
+        earlier: (N, C, h, w) float32: the symbols of all earlier iterations; None before the first.
+        codes: (N, symbols, h, w) float32: those of this one, integers.
+        level: of each photo's gain, (N,), multiples of 1/256.
 
     Returns:
-        One stream a photo: its bits step by step, in each step by channel, row and column.
+        One stream a photo: its bits step by step; in each step by plane, then by channel, row, column.
     """
-    probabilities, symbols = [], []
-    for number, step in enumerate(context.steps[iteration]):
-        probabilities.append(_probabilities(context, codes, iteration, number))
-        symbols.append((step.bits(codes) > 0).to(torch.int32).cpu().numpy())
-    streams = []
-    for photo in range(codes.shape[0]):
-        encoder = constriction.stream.queue.RangeEncoder()
-        encoder.encode(
-            np.concatenate([bits[photo].ravel() for bits in symbols]),
-            _BERNOULLI,
-            np.concatenate([p[photo].ravel() for p in probabilities]),
-        )
-        streams.append(encoder.get_compressed().astype("<u4").tobytes())
-    return streams
+    encoders = [constriction.stream.queue.RangeEncoder() for _ in range(len(codes))]
+    for step in context.steps(iteration):
+        means, log_scales = _predict(context, step, earlier, codes, level)
+        symbols = _integers(step.symbols(codes), 1)
+        for encoder, mean, log_scale, values in zip(encoders, means, log_scales, symbols, strict=True):
+            distribution = Distribution(mean, log_scale)
+            for bits, probabilities in _bits(distribution, values - distribution.rounded_mean):
+                encoder.encode(bits.astype(np.int32), _BERNOULLI, probabilities)
+    return [encoder.get_compressed().astype("<u4").tobytes() for encoder in encoders]
 
 
-def decode_iteration(context: ContextModel, codes: Tensor, iteration: int, stream: bytes) -> Tensor:
-    """B[iteration] (1, bits, h, w) of one photo from its stream.
+def decode_iteration(
+    context: ContextModel,
+    iteration: int,
+    earlier: Tensor | None,
+    shape: tuple[int, int],
+    level: Tensor,
+    stream: bytes,
+) -> Tensor:
+    """B[iteration] (1, symbols, h, w) float32 of one photo from its stream.
 
     Args:
-        codes: (1, C, h, w) int8: the bits of all earlier iterations, C = 0 before the first.
+        iteration, earlier, level: as in `encode_iteration`.
+        shape: (h, w).
 
     Raises:
-        ValueError: the stream is no whole number of words, or longer than its bits. (One that is too
-            short reads as if zeros followed; the file's lengths and checksums find that.)
+        ValueError: the stream is no whole number of words, or longer than its bits, or no symbols come of
+            it. (One that is too short reads as if zeros followed; the file's lengths and checksums find that.)
     """
     if len(stream) % 4:
         raise ValueError(f"a stream of {len(stream)} bytes is no whole number of 32-bit words")
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
-    known = F.pad(codes, (0, 0, 0, 0, 0, context.bits[iteration]))
-    for number, step in enumerate(context.steps[iteration]):
-        probabilities = _probabilities(context, known, iteration, number)
+    codes = torch.zeros(
+        1, sum(context.groups[iteration]), *shape, dtype=torch.float32, device=level.device
+    )
+    for step in context.steps(iteration):
+        target = step.symbols(codes)
+        if not target.numel():
+            continue
+        (mean,), (log_scale,) = _predict(context, step, earlier, codes, level)
         try:
-            symbols = decoder.decode(_BERNOULLI, probabilities.ravel())
+            values = _read(decoder, Distribution(mean, log_scale))
         except (AssertionError, ValueError) as error:
             raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote") from error
-        bits = torch.from_numpy(symbols.reshape(probabilities.shape))
-        step.bits(known).copy_(bits * 2 - 1)
+        target.copy_(torch.from_numpy(values.astype(np.float32)).view(target.shape))
     if not decoder.maybe_exhausted():
         raise ValueError(f"the stream of {len(stream)} bytes goes on after its last bit")
-    return known[:, codes.shape[1] :]
+    return codes
 
 
-def _probabilities(context: ContextModel, codes: Tensor, iteration: int, number: int) -> NDArray[np.float32]:
-    """p(+1) of the bits of one step, in the shape of `Step.bits`, in bands of rows that bound memory."""
-    photos, _, height, width = codes.shape
-    step = context.steps[iteration][number]
-    rows = max(_POSITIONS_AT_ONCE // (photos * width) // 2 * 2, 2)
-    bands = []
-    for top in range(0, height, rows):
-        above = min(top, _MARGIN)
-        band = codes[:, : step.seen, top - above : top + rows + _MARGIN].float()
-        logits = context.step_logits(band, iteration, number)
-        logits = logits[:, :, above // step.stride : (above + rows) // step.stride]
-        bands.append(((logits + LOGIT_LIMIT) * LOGIT_UNIT).to(torch.int32).cpu().numpy())
-    probabilities: NDArray[np.float32] = _PROBABILITIES[np.concatenate(bands, axis=2)]
-    return probabilities
+def _bits(
+    distribution: Distribution, distance: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
+    """The planes of bits of some symbols, with p(1) of each bit. `_read` is its mirror."""
+    yield distance != 0, distribution.is_nonzero()
+    which = np.flatnonzero(distance)
+    if not len(which):
+        return
+    yield distance[which] > 0, distribution.is_positive(which)
+    k = 1
+    while len(which):
+        beyond = np.abs(distance[which]) > k
+        yield beyond, distribution.is_beyond(which, np.sign(distance[which]), k)
+        which = which[beyond]
+        k += 1
+
+
+def _read(
+    decoder: constriction.stream.queue.RangeDecoder, distribution: Distribution
+) -> NDArray[np.int64]:
+    """Symbols, from their planes of bits."""
+    which = np.flatnonzero(decoder.decode(_BERNOULLI, distribution.is_nonzero()))
+    distance = np.zeros(len(distribution.rounded_mean), np.int64)
+    if len(which):
+        signs = decoder.decode(_BERNOULLI, distribution.is_positive(which)).astype(np.int64) * 2 - 1
+        k = 1
+        while len(which):
+            distance[which] = signs * k
+            beyond = decoder.decode(_BERNOULLI, distribution.is_beyond(which, signs, k)).astype(bool)
+            which, signs = which[beyond], signs[beyond]
+            k += 1
+            if k > _LARGEST_DISTANCE:
+                raise ValueError(f"a symbol is more than {_LARGEST_DISTANCE} from its mean")
+    symbols = distance + distribution.rounded_mean
+    if len(symbols) and np.abs(symbols).max() > LARGEST_SYMBOL:
+        raise ValueError(f"a symbol of {np.abs(symbols).max()}; the largest is {LARGEST_SYMBOL}")
+    return symbols
+
+
+def _predict(
+    context: ContextModel, step: Step, earlier: Tensor | None, codes: Tensor, level: Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Mean and log2 of scale of a step's symbols, (N, symbols) each, in units of 1/16.
+
+    Whatever the caller has set, it computes in float32.
+    """
+    with torch.autocast(codes.device.type, enabled=False):
+        mean, log_scale = context.predict(step, earlier, codes, level)
+    return _integers(mean, ACTIVATION_UNIT), _integers(log_scale, ACTIVATION_UNIT)
+
+
+def _integers(x: Tensor, unit: int) -> NDArray[np.int64]:
+    """(N, values), times `unit`."""
+    integers: NDArray[np.int64] = (x * unit).flatten(1).to(torch.int64).cpu().numpy()
+    return integers
+
+
+def _probability(
+    part: NDArray[np.int64], whole: NDArray[np.int64] | np.int64, smallest: int
+) -> NDArray[np.float32]:
+    """part / whole as a multiple of 2**-20, not nearer than `smallest` of those to 0; nor to 1, than one."""
+    quotient = (part << _PROBABILITY_BITS) // np.maximum(whole, 1)
+    largest = (1 << _PROBABILITY_BITS) - 1
+    return (np.clip(quotient, smallest, largest) / (1 << _PROBABILITY_BITS)).astype(np.float32)
+
+
+@lru_cache(1)
+def _logistic() -> NDArray[np.int64]:
+    """floor(2**24 / (1 + exp(-n / 512))) for n from -8192 to 8192, in decimal arithmetic: the same anywhere."""
+    whole = 1 << _TABLE_BITS
+    exponentials = (Decimal(-n) / _TABLE_UNIT for n in range(-_TABLE_REACH, _TABLE_REACH + 1))
+    return np.array([int(whole / (1 + exponential.exp())) for exponential in exponentials])
+
+
+@lru_cache(1)
+def _inverse_scales() -> NDArray[np.int64]:
+    """floor(2**16 / scale + 1/2) for each log2 of a scale, in steps of 1/16."""
+    low, high = (round(limit) * ACTIVATION_UNIT for limit in LOG_SCALE_LIMITS)
+    whole, half = Decimal(1 << _INVERSE_BITS), Decimal("0.5")
+    return np.array(
+        [int(whole * Decimal(2) ** (Decimal(-n) / ACTIVATION_UNIT) + half) for n in range(low, high + 1)]
+    )

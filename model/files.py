@@ -80,6 +80,7 @@ def encode_photos(
             height=photo.pixels.shape[0],
             grey=photo.grey,
             model_id=codec.model_id,
+            levels=(),
             ms_ssim=(),
             codes=(),
             exif=photo.exif,
@@ -158,5 +159,5 @@ def _goal(file: RgcFile, settings: Settings) -> Goal:
 
 def _encoded(file: RgcFile, encoding: Encoding) -> EncodedPhoto:
     qualities = tuple(stored_quality(quality) for quality in encoding.ms_ssim)
-    finished = replace(file, codes=encoding.codes, ms_ssim=qualities)
+    finished = replace(file, codes=encoding.codes, levels=encoding.levels, ms_ssim=qualities)
     return EncodedPhoto(finished, encoding.reached)

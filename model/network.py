@@ -76,6 +76,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        with torch.no_grad():  # a stack of blocks begins as little more than its shortcuts
+            self.second.weight.mul_(0.2)
+            cast(Tensor, self.second.bias).zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         change: Tensor = self.second(F.leaky_relu(self.first(x), 0.1))
@@ -242,6 +245,9 @@ class ResidualGRUCodec(nn.Module):
         self.log_gain = nn.ParameterList(low_to_high.repeat(1, s) for s in config.symbols)
         self.log_scale = nn.Parameter(torch.linspace(2.0, 3.0, config.iterations))
         self.context = ContextModel(config.groups, config.context_hidden)
+        with torch.no_grad():  # symbols begin about one unit wide: neither all zero nor dear
+            for layer in (self.first_encoder.to_symbols, *self.later_encoder.to_symbols):
+                cast(nn.Conv2d, layer).weight.mul_(20)
 
     def gain(self, iteration: int, level: Tensor) -> Tensor:
         """What an iteration's latents are multiplied by before rounding (N, symbols, 1, 1)."""

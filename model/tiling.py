@@ -23,7 +23,11 @@ class _Span(NamedTuple):
 
 
 def run_tiled(
-    network: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None], tile: int, halo: int
+    network: Callable[..., Sequence[Tensor]],
+    inputs: Sequence[Tensor | None],
+    tile: int,
+    halo: int,
+    first_stride: int = 1,
 ) -> Sequence[Tensor]:
     """Runs a fully convolutional network, tile by tile where the image is larger than one.
 
@@ -33,20 +37,22 @@ def run_tiled(
 
     Args:
         network: takes tensors at any mixture of strides (1, 4, 8, 16) and gives such tensors.
-        inputs: (N, C, H / stride, W / stride), the first at stride 1; None stays None.
+        inputs: (N, C, H / stride, W / stride); None stays None.
         tile: side of what counts, in pixels; a multiple of 16.
         halo: how far the network sees, in pixels; a multiple of 16.
+        first_stride: of the first input, in pixels.
     """
-    pixels = inputs[0]
-    assert pixels is not None
-    height, width = pixels.shape[-2:]
+    first = inputs[0]
+    assert first is not None
+    height, width = (side * first_stride for side in first.shape[-2:])
     if height <= tile + 2 * halo and width <= tile + 2 * halo:
-        return _run(network, inputs)
+        return _run(network, inputs, len(first) * height * width)
     outputs: list[Tensor] = []
     for rows in _spans(height, tile, halo):
         for columns in _spans(width, tile, halo):
             cut = [None if x is None else _halo_cut(x, height, rows, columns) for x in inputs]
-            for i, part in enumerate(_run(network, cut)):
+            pixels = len(first) * (rows.last - rows.first) * (columns.last - columns.first)
+            for i, part in enumerate(_run(network, cut, pixels)):
                 stride = (rows.last - rows.first) // part.shape[-2]
                 if i == len(outputs):
                     shape = (*part.shape[:2], height // stride, width // stride)
@@ -61,11 +67,11 @@ def run_tiled(
     return outputs
 
 
-def _run(network: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None]) -> Sequence[Tensor]:
-    pixels = inputs[0]
-    assert pixels is not None
+def _run(
+    network: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor | None], pixels: int
+) -> Sequence[Tensor]:
     threads = torch.get_num_threads()
-    if small := pixels[:, 0].numel() <= _SMALL:
+    if small := pixels <= _SMALL:
         torch.set_num_threads(1)
     try:
         return network(*inputs)

@@ -10,14 +10,14 @@ from typing import Any
 from model.format.source import SourceRecord
 
 SIGNATURE = b"\x89RGC\r\n\x1a\n"
-VERSION = 2
+VERSION = 3
 MAX_PIXELS = 1 << 27  # 134 megapixels; a header that claims more is refused before anything is allocated
 MAX_ITERATIONS = 64
 HEAD_BYTES = 512  # a file's first so many bytes hold its whole HEAD chunk, see `prefix_length`
 _HEADER = struct.Struct(">BBIIB6s")  # version, colour, width, height, iterations, model id
 _CHUNK = struct.Struct(">4sI")
 _CRC = struct.Struct(">I")
-_ITERATION = struct.Struct(">HI")  # in the header: quality, length of the stream
+_ITERATION = struct.Struct(">BHI")  # in the header: level of the gain, quality, length of the stream
 # Bytes that an iteration takes beside its stream, in its chunk and in the header.
 ITERATION_OVERHEAD = _CHUNK.size + _CRC.size + _ITERATION.size
 _QUALITY_UNIT = 65535
@@ -45,6 +45,7 @@ class RgcFile:
         width, height: of the image as displayed, in pixels.
         grey: the decoded image is one channel, the mean of red, green and blue.
         model_id: names the weights that decode it, "rgc-" and 12 hexadecimal digits.
+        levels: of the gain in each iteration, 0 to 255.
         ms_ssim: of the 8-bit image decoded after each iteration, see `stored_quality`.
         codes: entropy-coded bits of each iteration; fewer than `ms_ssim` where the file was cut off.
         exif: EXIF as a TIFF structure, without the "Exif\\0\\0" that JPEG puts before it.
@@ -57,6 +58,7 @@ class RgcFile:
     height: int
     grey: bool
     model_id: str
+    levels: tuple[int, ...]
     ms_ssim: tuple[float, ...]
     codes: tuple[bytes, ...]
     exif: bytes = b""
@@ -87,8 +89,8 @@ class RgcFile:
         model = bytes.fromhex(self.model_id.removeprefix("rgc-"))
         header = _HEADER.pack(VERSION, self.grey, self.width, self.height, len(self.ms_ssim), model)
         lengths = map(len, self.codes)
-        for quality, length in zip_longest(self.ms_ssim, lengths, fillvalue=0):
-            header += _ITERATION.pack(round(quality * _QUALITY_UNIT), length)
+        for level, quality, length in zip_longest(self.levels, self.ms_ssim, lengths, fillvalue=0):
+            header += _ITERATION.pack(level, round(quality * _QUALITY_UNIT), length)
         chunks = [_chunk(b"HEAD", header)]
         if self.source is not None:
             chunks.append(_chunk(b"SRCE", self.source.to_json().encode()))
@@ -224,9 +226,10 @@ def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]
         "height": height,
         "grey": bool(colour),
         "model_id": f"rgc-{model.hex()}",
-        "ms_ssim": tuple(quality / _QUALITY_UNIT for quality, _ in announced),
+        "levels": tuple(level for level, _, _ in announced),
+        "ms_ssim": tuple(quality / _QUALITY_UNIT for _, quality, _ in announced),
     }
-    return fields, [length for _, length in announced]
+    return fields, [length for _, _, length in announced]
 
 
 def _parse_source(payload: bytes, name: str) -> SourceRecord:

@@ -4,7 +4,7 @@ import io
 import itertools
 import logging
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,24 +20,25 @@ _PREFETCHED_BATCHES = 4
 _File = tuple[str, Callable[[], bytes]]  # its name, and what reads it
 _MOST_TRIES = 10_000  # to find a photo that is large enough
 
+# Shares of crops that are changed, so that the codec has seen what archives hold.
+_HALVED, _RECOMPRESSED, _GREY, _FLAT = 0.25, 0.1, 0.03, 0.02
+
 
 class PhotoSet:
-    """The photos of some folders and tar files, decoded when first asked for and then kept.
+    """The photos of a folder or tar file, decoded when first asked for and then kept.
 
     Args:
-        sources: folders (searched through) and .tar files.
+        source: a folder (searched through) or a .tar file.
         memory: decoded bytes to keep; photos beyond it are decoded anew each time.
 
     Raises:
-        ValueError: no photo under any of the sources.
+        ValueError: no photo in it.
     """
 
-    def __init__(self, sources: list[Path], memory: int = 4 << 30) -> None:
-        self._files: list[_File] = []
-        for source in sources:
-            self._files += _tar_files(source) if source.suffix == ".tar" else _folder_files(source)
+    def __init__(self, source: Path, memory: int = 2 << 30) -> None:
+        self._files = _tar_files(source) if source.suffix == ".tar" else _folder_files(source)
         if not self._files:
-            raise ValueError(f"no photos under {', '.join(map(str, sources))}")
+            raise ValueError(f"no photos under {source}")
         self._memory = memory
         self._decoded: dict[int, NDArray[np.uint8]] = {}
 
@@ -81,10 +82,12 @@ def _tar_files(path: Path) -> list[_File]:
     return [(f"{path}: {m.name}", reader(m.offset_data, m.size)) for m in members]
 
 
-def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
-    """Endless batches (batch, 3, size, size) of float32 in 0 to 1: random place, mirrored or not.
+def crops(sets: Sequence[PhotoSet], size: int, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
+    """Endless batches (batch, 3, size, size) of float32 in 0 to 1, from all sets alike.
 
-    Photos smaller than a crop are passed over. Batches are made ahead, in threads.
+    Crops lie at random places, turned and mirrored at random. Some are reduced by two, recompressed,
+    grey, or of nearly one colour. Photos smaller than a crop are passed over. Batches are made ahead,
+    in threads.
 
     Raises:
         ValueError: hardly any photo is large enough.
@@ -92,7 +95,7 @@ def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Ite
 
     def make_batch(number: int) -> NDArray[np.uint8]:
         random = np.random.default_rng((*seed, number))  # its own: batches are made side by side
-        return np.stack([_crop(photos, size, random) for _ in range(batch)])
+        return np.stack([_crop(sets[int(random.integers(len(sets)))], size, random) for _ in range(batch)])
 
     numbers = itertools.count()
     with ThreadPoolExecutor(2) as threads:
@@ -103,12 +106,35 @@ def crops(photos: PhotoSet, size: int, batch: int, seed: tuple[int, ...]) -> Ite
 
 
 def _crop(photos: PhotoSet, size: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    if random.random() < _FLAT:
+        return _flat(size, random)
     for _ in range(_MOST_TRIES):
         pixels = photos[int(random.integers(len(photos)))]
-        room = np.array(pixels.shape[:2]) - size
+        whole = 2 * size if random.random() < _HALVED and min(pixels.shape[:2]) >= 2 * size else size
+        room = np.array(pixels.shape[:2]) - whole
         if room.min() < 0:
             continue
         top, left = random.integers(room + 1)
-        cut = pixels[top : top + size, left : left + size]
-        return cut[:, ::-1] if random.random() < 0.5 else cut
+        cut = pixels[top : top + whole, left : left + whole]
+        cut = np.rot90(cut, int(random.integers(4)))
+        return _changed(cut[:, ::-1] if random.random() < 0.5 else cut, size, random)
     raise ValueError(f"{_MOST_TRIES} photos in a row were smaller than a crop of {size} pixels")
+
+
+def _changed(cut: NDArray[np.uint8], size: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    if len(cut) > size:
+        cut = np.asarray(Image.fromarray(cut).reduce(2))
+    if random.random() < _RECOMPRESSED:
+        buffer = io.BytesIO()
+        Image.fromarray(cut).save(buffer, "JPEG", quality=int(random.integers(50, 96)))
+        cut = np.asarray(Image.open(buffer))
+    if random.random() < _GREY:
+        cut = np.asarray(Image.fromarray(cut).convert("L").convert("RGB"))
+    return cut
+
+
+def _flat(size: int, random: np.random.Generator) -> NDArray[np.uint8]:
+    """One colour, or a ramp between two colours that are near each other."""
+    colour = random.integers(0, 256, 3)
+    ramp = np.linspace(0, random.choice([0, 0, 4, 24]), size)[:, None, None]
+    return np.broadcast_to(np.clip(colour + ramp, 0, 255), (size, size, 3)).astype(np.uint8)
