@@ -1,5 +1,6 @@
 """Photos to entropy-coded iterations and back, in batches."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.context import bits
 from model.devices import native_dtype
 from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
 from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, quantize
-from model.search import LEVELS, TOP, LevelSearch
+from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
 from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id
 
@@ -244,7 +244,9 @@ class Codec:
     ) -> list[int]:
         """Of each photo: the highest where its goal leaves room for it, else one that meets it."""
         levels = [TOP] * len(jobs)
-        searches = {n: LevelSearch(job.goal.ms_ssim) for n, job in enumerate(jobs) if job.goal.ms_ssim}
+        searches = {
+            n: LevelSearch(Band.of_ms_ssim(job.goal.ms_ssim)) for n, job in enumerate(jobs) if job.goal.ms_ssim
+        }
         while searches:
             which = torch.tensor(list(searches), device=self.device)
             trial = [search.next_level for search in searches.values()]
@@ -252,43 +254,26 @@ class Codec:
             symbols = self._quantized(latents[which], iteration, at)
             reconstructions, _ = self._synthesize(symbols, at, state.select(which), iteration, tile)
             for (n, search), level, image in zip(list(searches.items()), trial, reconstructions, strict=True):
-                search.add(level, _quality(image, images[n], jobs[n]))
+                search.add(level, logarithm(_quality(image, images[n], jobs[n])))
                 if search.done:
                     levels[n] = TOP if search.answer is None else search.answer
                     del searches[n]
         for n, job in enumerate(jobs):
-            if (left := job.bytes_left()) is not None:
+            if (left := job.bytes_left()) is not None and left > 0:
                 one = torch.tensor([n], device=self.device)
                 levels[n] = self._level_that_fits(latents[one], state.select(one), iteration, left)
         return levels
 
     def _level_that_fits(self, latents: Tensor, state: _State, iteration: int, limit: int) -> int:
-        """The highest level at which one photo's stream has no more bytes than `limit`; 0 if none."""
-
-        def stream_bytes(level: int) -> float:
+        """A level at which one photo's stream has `limit` bytes or little less; 0 if none has so few."""
+        search = LevelSearch(Band.of_bytes(limit, latents[0, 0].numel() * CODE_STRIDE**2))
+        while not search.done:
+            level = search.next_level
             at = self._level_tensor([level])
             symbols = self._quantized(latents, iteration, at)
-            if low < level < high - 8:  # an estimate is enough while it is far from the answer
-                return self._estimated_bytes(symbols, at, state, iteration)
             (stream,) = encode_iteration(self.model.context, iteration, state.symbols, symbols, at)
-            return len(stream)
-
-        low, high = 0, LEVELS
-        level = TOP
-        while high - low > 1:
-            if stream_bytes(level) <= limit:
-                low = level
-            else:
-                high = level
-            level = (low + high) // 2
-        return low
-
-    def _estimated_bytes(self, symbols: Tensor, level: Tensor, state: _State, iteration: int) -> float:
-        total = 0.0
-        for step in self.model.context.steps(iteration):
-            mean, log_scale = self.model.context.predict(step, state.symbols, symbols, level)
-            total += bits(step.symbols(symbols) - mean, log_scale).sum().item()
-        return total / 8
+            search.add(level, math.log(max(len(stream), 1)))
+        return search.answer or 0
 
     def _level_tensor(self, levels: Sequence[int]) -> Tensor:
         return torch.tensor(levels, dtype=torch.float32, device=self.device) / LEVELS

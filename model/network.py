@@ -140,7 +140,7 @@ class FirstDecoder(nn.Module):
     The gain's level is known to it, as a bias at 1/8 and at 1/4: it says how coarse the symbols are.
     """
 
-    REACH = 96  # see `FirstEncoder`
+    REACH = 144  # see `FirstEncoder`
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()

@@ -5,65 +5,87 @@ from dataclasses import dataclass, field
 
 LEVELS = 256  # of the gain: a byte in the file
 TOP = LEVELS - 1
-_TOLERANCE = 0.001  # of MS-SSIM above a target
-_RELATIVE_TOLERANCE = 0.03  # of 1 - MS-SSIM: near 1, a thousandth is a lot
-# What -ln(1 - MS-SSIM) is at level 0, and how much it rises a level: on most photos, until trials say more.
-_FIRST_LOGARITHM, _FIRST_SLOPE = 2.6, 0.0085
-_SLOPES = (0.002, 0.03)
+
+
+@dataclass(frozen=True)
+class Band:
+    """What a search is after: a quantity that rises with the level, to end within a band.
+
+    Attributes:
+        low, high: of the quantity.
+        at_most: whether `high` is a limit; else `low` is one, a target to be reached.
+        at_first, slope: the quantity at level 0 and its rise a level on most photos: where to look first.
+    """
+
+    low: float
+    high: float
+    at_most: bool
+    at_first: float
+    slope: float
+
+    @classmethod
+    def of_ms_ssim(cls, target: float) -> "Band":
+        """For -ln(1 - MS-SSIM), nearly linear in the level: up to a thousandth above, near 1 less."""
+        tolerance = min(0.001, 0.03 * (1 - target))
+        return cls(logarithm(target), logarithm(target + tolerance), False, 2.6, 0.0085)
+
+    @classmethod
+    def of_bytes(cls, limit: int, pixels: int) -> "Band":
+        """For the logarithm of a stream's bytes: down to 2% below."""
+        return cls(math.log(0.98 * limit), math.log(limit), True, math.log(0.012 * pixels), 0.009)
+
+
+def logarithm(ms_ssim: float) -> float:
+    """-ln(1 - MS-SSIM), at most 16."""
+    return -math.log(max(1 - ms_ssim, math.exp(-16)))
 
 
 @dataclass
 class LevelSearch:
-    """The lowest level at which a photo reaches an MS-SSIM, or one that exceeds it by a thousandth at most.
-
-    -ln(1 - MS-SSIM) is nearly linear in the level, so a secant's next guess is nearly right; a bracket
-    around the answer makes sure of it.
+    """Finds a level by secants within a bracket.
 
     Attributes:
-        target: MS-SSIM.
-        trials: the MS-SSIM found at each level tried.
-        answer: the level, once known; None as well where the highest level does not reach the target.
+        answer: once done: a level in the band, or else the one nearest to it that keeps its limit; None
+            where no level does.
         done: whether there is nothing more to try.
     """
 
-    target: float
-    trials: dict[int, float] = field(default_factory=dict)
+    band: Band
     answer: int | None = None
     done: bool = False
+    _trials: dict[int, float] = field(default_factory=dict)
 
     @property
     def next_level(self) -> int:
         """Which to try now."""
         low, high = self._bracket()
-        tolerance = min(_TOLERANCE, _RELATIVE_TOLERANCE * (1 - self.target))
-        aim = -math.log(1 - min(self.target + tolerance / 2, 1 - 1e-7))
-        if not self.trials:
-            guess = (aim - _FIRST_LOGARITHM) / _FIRST_SLOPE
-        else:
-            nearest = sorted(self.trials, key=lambda level: abs(self._logarithm(level) - aim))[:2]
-            slope = _FIRST_SLOPE
-            if len(nearest) == 2:
-                slope = (self._logarithm(nearest[1]) - self._logarithm(nearest[0])) / (nearest[1] - nearest[0])
-            slope = min(max(slope, _SLOPES[0]), _SLOPES[1])
-            guess = nearest[0] + (aim - self._logarithm(nearest[0])) / slope
-        return min(max(round(guess), low + 1), high - 1, TOP) if high - low > 1 else high
+        aim = (self.band.low + self.band.high) / 2
+        nearest = sorted(self._trials, key=lambda level: abs(self._trials[level] - aim))[:2]
+        origin, value = (nearest[0], self._trials[nearest[0]]) if nearest else (0, self.band.at_first)
+        slope = self.band.slope
+        if len(nearest) == 2:
+            measured = (self._trials[nearest[1]] - value) / (nearest[1] - origin)
+            slope = min(max(measured, slope / 4), slope * 4)
+        guess = round(origin + (aim - value) / slope)
+        return min(max(guess, low + 1), high - 1)
 
-    def add(self, level: int, ms_ssim: float) -> None:
+    def add(self, level: int, value: float) -> None:
         """Takes what a trial came to."""
-        self.trials[level] = ms_ssim
+        self._trials[level] = value
         low, high = self._bracket()
-        tolerance = min(_TOLERANCE, _RELATIVE_TOLERANCE * (1 - self.target))
-        if self.target <= ms_ssim <= self.target + tolerance:
+        if self.band.low <= value <= self.band.high:
             self.answer, self.done = level, True
         elif high - low == 1:
-            self.answer, self.done = (high if high < LEVELS else None), True
+            nearest = low if self.band.at_most else high
+            self.answer, self.done = (nearest if 0 <= nearest <= TOP else None), True
 
     def _bracket(self) -> tuple[int, int]:
-        """The highest level known to fall short (or -1), the lowest known to reach the target (or 256)."""
-        reached = [level for level, quality in self.trials.items() if quality >= self.target]
-        high = min(reached, default=LEVELS)
-        short = [level for level, quality in self.trials.items() if quality < self.target and level < high]
-        return max(short, default=-1), high
-
-    def _logarithm(self, level: int) -> float:
-        return -math.log(max(1 - self.trials[level], 1e-7))
+        """The highest level below the limit or target, or -1; the lowest beyond it, or 256."""
+        limit = self.band.high if self.band.at_most else self.band.low
+        beyond = [
+            level
+            for level, value in self._trials.items()
+            if (value > limit if self.band.at_most else value >= limit)
+        ]
+        high = min(beyond, default=LEVELS)
+        return max((level for level in self._trials if level < high), default=-1), high

@@ -16,15 +16,10 @@ from tests.storage import Storage, storage_server
 from transforms.storage import gcs
 
 TINY = CodecConfig(
-    coarse_iterations=2,
-    fine_iterations=1,
-    coarse_bits=8,
-    fine_bits=16,
+    groups=((2, 4), (4, 4), (4, 4)),
     quarter_channels=8,
     eighth_channels=16,
     sixteenth_channels=16,
-    fine_channels=8,
-    context_groups=2,
     context_hidden=8,
 )
 

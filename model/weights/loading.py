@@ -36,8 +36,9 @@ def read_config(path: Path = DEFAULT_WEIGHTS) -> CodecConfig:
     if "config" not in metadata:
         raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
     try:
-        return CodecConfig(**json.loads(metadata["config"]))
-    except TypeError as error:
+        sizes = json.loads(metadata["config"])
+        return CodecConfig(**{**sizes, "groups": tuple(map(tuple, sizes["groups"]))})
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} holds another kind of model than this rgc knows: {error}") from error
 
 
