@@ -212,23 +212,39 @@ class Codec:
         for reconstruction in self._reconstructions(file, tile):
             yield _to_pixels(reconstruction[0], file)
 
+    def symbols(self, file: RgcFile) -> Iterator[Tensor]:
+        """Of each iteration (1, symbols, H/8, W/8): the part of decoding that is exact.
+
+        Raises:
+            RgcError: see `decode`.
+        """
+        for symbols, _ in self._decoded(file):
+            yield symbols
+
     @torch.inference_mode()
     def _reconstructions(self, file: RgcFile, tile: int) -> Iterator[Tensor]:
         """P[1], P[2], ... (1, 3, H, W), padded."""
+        state = _State()
+        for i, (symbols, level) in enumerate(self._decoded(file)):
+            reconstruction, decoder = self._synthesize(symbols, level, state, i, tile)
+            state = _State(reconstruction, None, decoder)
+            yield reconstruction
+
+    @torch.inference_mode()
+    def _decoded(self, file: RgcFile) -> Iterator[tuple[Tensor, Tensor]]:
+        """Symbols and level (1,) of each iteration."""
         self._check(file)
         height, width = padded_size(file.height, file.width)
         shape = height // CODE_STRIDE, width // CODE_STRIDE
-        state = _State()
+        earlier: Tensor | None = None
         for i, stream in enumerate(file.codes):
             level = self._level_tensor([file.levels[i]])
             try:
-                symbols = decode_iteration(self.model.context, i, state.symbols, shape, level, stream)
+                symbols = decode_iteration(self.model.context, i, earlier, shape, level, stream)
             except ValueError as error:
                 raise RgcError(f"iteration {i + 1}: {error}") from error
-            reconstruction, decoder = self._synthesize(symbols, level, state, i, tile)
-            known = symbols if state.symbols is None else torch.cat([state.symbols, symbols], dim=1)
-            state = _State(reconstruction, None, decoder, known)
-            yield reconstruction
+            earlier = symbols if earlier is None else torch.cat([earlier, symbols], dim=1)
+            yield symbols, level
 
     def _check(self, file: RgcFile) -> None:
         if file.model_id != self.model_id:

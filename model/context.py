@@ -204,6 +204,20 @@ class ContextModel(nn.Module):
             costs.append(bits(step.symbols(noisy) - mean, log_scale).flatten(1).sum(dim=1))
         return torch.stack(costs).sum(dim=0)
 
+    def check_exact(self) -> None:
+        """Makes sure that float32 holds every sum exactly, whatever the symbols.
+
+        Raises:
+            ValueError: the weights of a layer are too large for that.
+        """
+        for name, layer in self.named_modules():
+            if isinstance(layer, nn.Conv2d):
+                # In units of a weight times a symbol, or times a hidden value: at most 255 of either.
+                largest = _quantize(layer.weight).abs().sum(dim=(1, 2, 3)).max().item() * WEIGHT_UNIT
+                largest = (largest + WEIGHT_LIMIT * WEIGHT_UNIT * 2) * LARGEST_MEAN
+                if largest >= EXACT_BELOW:
+                    raise ValueError(f"{name}: sums up to {largest:.0f} are not exact")
+
     def parameters_of(self, iteration: int) -> list[nn.Parameter]:
         """What predicts the symbols of an iteration."""
         own = list(self.networks[iteration].parameters())

@@ -46,12 +46,13 @@ def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
     """The model of a weights file, in float32, for inference.
 
     Raises:
-        ValueError: see `read_config`.
+        ValueError: see `read_config` and `ContextModel.check_exact`.
     """
     model = ResidualGRUCodec(read_config(path))
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     model.load_state_dict(tensors)
+    model.context.check_exact()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model.eval().requires_grad_(False)
 

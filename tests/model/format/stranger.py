@@ -1,6 +1,6 @@
 """A decoder as a stranger would write it from FORMAT.md: nothing of rgc, torch or constriction.
 
-Bits in integers, pixels in float64.
+Symbols in integers, pixels in float64.
 """
 
 import json
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 Weights = dict[str, NDArray[Any]]
+Integers = NDArray[np.int64]
+QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 
 def read_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
@@ -33,73 +35,143 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Weights]:
         return json.loads(file.metadata()["config"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
-def decode_bits(data: bytes, config: dict[str, Any], weights: Weights) -> NDArray[np.int64]:
-    """All bits of a file, (C, h, w) of -1 and +1."""
+def read_levels(data: bytes) -> list[int]:
+    head = read_chunks(data)[0][1]
+    return [head[17 + 7 * i] for i in range(head[10])]
+
+
+def decode_symbols(data: bytes, config: dict[str, Any], weights: Weights) -> list[Integers]:
+    """Those of each iteration of a file, (C, h, w)."""
     chunks = read_chunks(data)
     _, _, width, height = struct.unpack_from(">BBII", chunks[0][1])
     shape = (-(-height // 16) * 2, -(-width // 16) * 2)
-    counts = [config["coarse_bits"]] * config["coarse_iterations"]
-    counts += [config["fine_bits"]] * config["fine_iterations"]
-    codes = np.zeros((0, *shape), np.int64)
-    for iteration, stream in enumerate(payload for kind, payload in chunks if kind == b"ITER"):
-        codes = decode_iteration(
-            stream, codes, iteration, counts[iteration], config["context_groups"], weights
-        )
-    return codes
+    streams = [payload for kind, payload in chunks if kind == b"ITER"]
+    symbols: list[Integers] = []
+    for i, (stream, level) in enumerate(zip(streams, read_levels(data), strict=False)):
+        earlier = np.concatenate([np.zeros((0, *shape), np.int64), *symbols])
+        symbols.append(decode_iteration(stream, earlier, i, config["groups"][i], level, weights))
+    return symbols
 
 
 def decode_iteration(
-    stream: bytes, earlier: NDArray[np.int64], iteration: int, bits: int, groups: int, weights: Weights
-) -> NDArray[np.int64]:
-    before, group = len(earlier), bits // groups
-    codes = np.concatenate([earlier, np.zeros((bits, *earlier.shape[1:]), np.int64)])
+    stream: bytes, earlier: Integers, i: int, groups: list[int], q: int, weights: Weights
+) -> Integers:
+    codes = np.zeros((sum(groups), *earlier.shape[1:]), np.int64)
     decoder = RangeDecoder(stream)
-    places = [(0, 0, 2), (1, 1, 2), (0, 1, 2), (1, 0, 2)] if iteration == 0 else [(0, 0, 1)]
-    for k in range(len(places) * groups):
-        top, left, stride = places[k // groups]
-        start = before + k % groups * group
-        seen = len(codes) if iteration == 0 else start
-        known = codes[:seen] if iteration or k else np.zeros((1, *codes.shape[1:]), np.int64)
-        values = logits(weights, f"{iteration}.{k}", known, top, left, stride)
-        symbols = [decoder.symbol(int(ONE[value + 160])) for value in values.ravel()]
-        target = codes[start : start + group, top::stride, left::stride]
-        target[...] = np.array(symbols).reshape(target.shape) * 2 - 1
+    start = 0
+    for g, size in enumerate(groups):
+        own = codes[start : start + size]
+        very_first = i == g == 0
+        if very_first:
+            target = own[:, ::32, ::32]
+            # Q(...) in 64ths, t in 256ths: in 2^-14ths, of which 1024 are a 16th
+            m, l = (
+                (rounded(weights[f"context.{name}"][0]) * 256 + rounded(weights[f"context.{name}"][1]) * q)
+                // 1024
+                for name in ("mean", "log_scale")
+            )
+            shape = target.shape
+            m, l = (np.broadcast_to(v[:, None, None], shape) for v in (m, l))
+            target[...] = decode_step(decoder, m, l)
+            steps = [(d, k) for d in (16, 8, 4, 2, 1) for k in (1, 2, 3)]
+        else:
+            steps = [(1, k) for k in range(4)]
+        for d, k in steps:
+            grid = own[:, ::d, ::d]
+            top, left = QUARTERS[k]
+            target = grid[:, top::2, left::2]
+            if not target.size:
+                continue
+            seen = np.zeros_like(grid)
+            for a, b in QUARTERS[:k]:
+                seen[:, a::2, b::2] = grid[:, a::2, b::2]
+            known = seen if very_first else np.concatenate([earlier, codes[:start], seen])
+            name = f"context.networks.{i}.{g}.{k - very_first}"
+            target[...] = decode_step(decoder, *predict(weights, name, known, size, d, q, top, left))
+        start += size
     return codes
 
 
-def logits(
-    weights: Weights, step: str, known: NDArray[np.int64], top: int, left: int, stride: int
-) -> NDArray[np.int64]:
-    """Of one step, in 16ths."""
-    w1, b1 = (rounded(weights[f"context.neighbours.{step}.{kind}"]) for kind in ("weight", "bias"))
-    w2, b2 = (rounded(weights[f"context.logits.{step}.{kind}"]) for kind in ("weight", "bias"))
-    padded = np.pad(known, ((0, 0), (1, 1), (1, 1)))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
-    sums = np.einsum("cyxij,ocij->oyx", windows[:, top::stride, left::stride], w1) + b1[:, None, None]
-    hidden = np.clip(sums // 4, 0, 255)  # of 64ths, 16ths
-    sums = np.einsum("cyx,oc->oyx", hidden, w2[:, :, 0, 0]) + 16 * b2[:, None, None]
-    return np.clip(sums // 64, -160, 160)  # of 1024ths, 16ths
+def predict(
+    weights: Weights, name: str, known: Integers, own: int, d: int, q: int, top: int, left: int
+) -> tuple[Integers, Integers]:
+    """Means and logarithms of scales of one step, in 16ths."""
+
+    def get(layer: str) -> Integers:
+        return rounded(weights[f"{name}.{layer}"])
+
+    def convolve(x: Integers, weight: Integers) -> Integers:
+        windows = np.lib.stride_tricks.sliding_window_view(
+            np.pad(x, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2)
+        )
+        sums: Integers = np.einsum("cyxij,ocij->oyx", windows[:, top::2, left::2], weight)
+        return sums
+
+    bias = get("first.bias") + get("of_grid")[d.bit_length() - 1] + get("of_level") * q // 256  # 64ths
+    x = np.clip((convolve(known, get("first.weight")) + bias[:, None, None]) // 4, 0, 255)
+    for layer in ("second", "last"):
+        sums = np.einsum("cyx,oc->oyx", x, get(f"{layer}.weight")[:, :, 0, 0])
+        x = (sums + 16 * get(f"{layer}.bias")[:, None, None]) // 64  # of 1024ths, 16ths
+        if layer == "second":
+            x = np.clip(x, 0, 255)
+    linear = convolve(known[-own:], get("linear.weight")) // 4
+    return np.clip(x[:own] + linear, -255 * 16, 255 * 16), x[own:]
 
 
-def rounded(weight: NDArray[Any]) -> NDArray[np.int64]:
+def rounded(weight: NDArray[Any]) -> Integers:
     return np.floor(np.clip(weight.astype(float), -255 / 64, 255 / 64) * 64 + 0.5).astype(np.int64)
 
 
-# 2^20 p(+1) for logits -160/16 .. 160/16
-ONE = np.floor(2**20 / (1 + np.exp(-np.arange(-160, 161) / 16))).astype(int)
+T = np.floor(2**24 / (1 + np.exp(-np.arange(-8192, 8193) / 512))).astype(np.int64)
+
+
+def decode_step(decoder: "RangeDecoder", mean: Integers, log_scale: Integers) -> Integers:
+    """Its symbols, in the shape of `mean`, from means and logarithms of scales in 16ths."""
+    flat, scale = mean.ravel(), np.clip(log_scale.ravel(), -80, 96)
+    middle = (flat + 8) // 16
+    offset = flat - 16 * middle
+    inverse = np.floor(2.0**16 / 2.0 ** (scale / 16) + 0.5).astype(np.int64)
+
+    def f(n: int, halves: int) -> int:
+        return int(T[np.clip((8 * halves - offset[n]) * inverse[n] // 2**11, -8192, 8192) + 8192])
+
+    def bit(part: int, whole: int, low: int) -> bool:
+        return decoder.bit(min(max((part << 20) // max(whole, 1), low), 2**20 - 1))
+
+    distance = np.zeros(len(flat), np.int64)
+    for n in range(len(flat)):
+        distance[n] = bit(2**24 - f(n, 1) + f(n, -1), 2**24, 1)
+    left = list(np.flatnonzero(distance))
+    for n in left:
+        part = 2**24 - f(n, 1)
+        distance[n] = 1 if bit(part, part + f(n, -1), 1) else -1
+    k = 1
+    while left:
+        beyond = []
+        for n in left:
+            if distance[n] > 0:
+                further = bit(2**24 - f(n, 2 * k + 1), 2**24 - f(n, 2 * k - 1), 2**13)
+            else:
+                further = bit(f(n, -2 * k - 1), f(n, -2 * k + 1), 2**13)
+            if further:
+                distance[n] += np.sign(distance[n])
+                beyond.append(n)
+        left, k = beyond, k + 1
+    return (middle + distance).reshape(mean.shape)
 
 
 class RangeDecoder:
     def __init__(self, stream: bytes) -> None:
         self.words = [int.from_bytes(stream[i : i + 4], "little") for i in range(0, len(stream), 4)]
+        self.words.reverse()
         self.lower, self.range, self.point = 0, 2**64 - 1, 0
         for _ in range(2):
             self.point = self.point << 32 | self.word()
 
     def word(self) -> int:
-        return self.words.pop(0) if self.words else 0
+        return self.words.pop() if self.words else 0
 
-    def symbol(self, one: int) -> int:
+    def bit(self, one: int) -> bool:
         zero = ((2**20 - one) * (2**24 - 2) >> 20) + 1
         scale = self.range >> 24
         bit = (self.point - self.lower) % 2**64 // scale >= zero
@@ -109,78 +181,75 @@ class RangeDecoder:
             self.range <<= 32
             self.lower = (self.lower << 32) % 2**64
             self.point = (self.point << 32) % 2**64 | self.word()
-        return int(bit)
+        return bool(bit)
 
 
 def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDArray[np.uint8]:
     """(H, W, 3) of a whole file in RGB."""
-    chunks = read_chunks(data)
-    _, colour, width, height, iterations = struct.unpack_from(">BBIIB", chunks[0][1])
+    _, colour, width, height, _ = struct.unpack_from(">BBIIB", read_chunks(data)[0][1])
     assert colour == 0
-    codes = decode_bits(data, config, weights).astype(float)
-    pixels = np.full((3, codes.shape[1] * 8, codes.shape[2] * 8), 0.5)
-    coarse = Network(weights, "coarse.decoder")
-    fine = Network(weights, "fine.decoder")
-    for i in range(iterations):
-        if (j := i - config["coarse_iterations"]) < 0:
-            bits, codes = np.split(codes, [config["coarse_bits"]])
-            pixels = pixels + coarse_residual(coarse, bits, pixels, i) / np.exp(
-                float(weights["coarse.log_gain"][i])
-            )
+    first, later = Network(weights, "first_decoder"), Network(weights, "later_decoder")
+    for i, symbols in enumerate(decode_symbols(data, config, weights)):
+        t = read_levels(data)[i] / 256
+        values = symbols / np.exp(interpolate(weights[f"log_gain.{i}"], t))
+        if i == 0:
+            pixels, state = first_image(first, values, t)
         else:
-            bits, codes = np.split(codes, [config["fine_bits"]])
-            pixels = pixels + fine_residual(fine, bits, pixels, j) / np.exp(
-                float(weights["fine.log_gain"][j])
-            )
+            residual, state = later_residual(later, values, pixels, state, t, i - 1)
+            pixels = pixels + residual / np.exp(float(weights["log_scale"][i]))
     image = np.clip(np.round(pixels[:, :height, :width] * 255), 0, 255)
     return image.transpose(1, 2, 0).astype(np.uint8)
 
 
 class Network:
-    """Layers by name, and the hidden states of its GRUs."""
+    """Layers by name."""
 
     def __init__(self, weights: Weights, name: str) -> None:
         self.weights, self.name = weights, name
-        self.hidden: dict[str, NDArray[Any]] = {}
+
+    def get(self, name: str) -> NDArray[Any]:
+        return self.weights[f"{self.name}.{name}"].astype(float)
 
     def conv(self, x: NDArray[Any], layer: str) -> NDArray[Any]:
-        weight = self.weights[f"{self.name}.{layer}.weight"].astype(float)
+        weight = self.get(f"{layer}.weight")
         margin = weight.shape[2] // 2
         padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin)))
         windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], axis=(1, 2))
         y = np.tensordot(weight, windows, axes=([1, 2, 3], [0, 3, 4]))
         bias = self.weights.get(f"{self.name}.{layer}.bias")
-        return y if bias is None else y + bias.astype(float)[:, None, None]
+        return y if bias is None or bias.ndim > 1 else y + bias.astype(float)[:, None, None]
 
-    def block(self, x: NDArray[Any], layer: str) -> NDArray[Any]:
-        return x + self.conv(leaky(self.conv(x, f"{layer}.first")), f"{layer}.second")
-
-    def gru(self, x: NDArray[Any], layer: str, number: int) -> NDArray[Any]:
-        bias = self.weights[f"{self.name}.{layer}.bias"][number].astype(float)
-        z, q, a = np.split(self.conv(x, f"{layer}.from_input") + bias[:, None, None], 3)
-        if number == 0:
-            hidden = sigmoid(z) * np.tanh(a)
-        else:
-            hidden = self.hidden[layer]
-            z2, q2, a2 = np.split(self.conv(hidden, f"{layer}.from_hidden"), 3)
-            hidden = hidden + sigmoid(z + z2) * (np.tanh(a + sigmoid(q + q2) * a2) - hidden)
-        self.hidden[layer] = hidden
-        return x + hidden
+    def blocks(self, x: NDArray[Any], layer: str) -> NDArray[Any]:
+        for number in (0, 1):
+            change = leaky(self.conv(x, f"{layer}.{number}.first"))
+            x = x + self.conv(change, f"{layer}.{number}.second")
+        return x
 
 
-def coarse_residual(net: Network, bits: NDArray[Any], pixels: NDArray[Any], i: int) -> NDArray[Any]:
-    x = net.conv(bits, f"from_bits.{i}")
-    c = net.gru(net.conv(down(x, 2), "to_sixteenth"), "gru_sixteenth", i)
+def first_image(net: Network, values: NDArray[Any], t: float) -> tuple[NDArray[Any], NDArray[Any]]:
+    x = net.conv(values, "from_symbols") + interpolate(net.get("level_eighth"), t)
+    c = net.blocks(net.conv(down(x, 2), "to_sixteenth"), "sixteenth")
     x = x + up(net.conv(c, "from_sixteenth"), 2)
-    x = net.gru(net.gru(x, "gru_eighth_1", i), "gru_eighth_2", i)
-    x = up(net.conv(x, "to_quarter"), 2) + net.conv(down(pixels - 0.5, 4), "from_reconstruction")
-    return up(net.conv(net.block(net.block(leaky(x), "blocks.0"), "blocks.1"), f"to_pixels.{i}"), 4)
+    x = up(net.conv(net.blocks(x, "eighth"), "to_quarter"), 2) + interpolate(net.get("level_quarter"), t)
+    features = net.blocks(x, "quarter")
+    return 0.5 + up(net.conv(features, "to_pixels"), 4), np.tanh(features)
 
 
-def fine_residual(net: Network, bits: NDArray[Any], pixels: NDArray[Any], j: int) -> NDArray[Any]:
-    x = net.conv(up(bits, 2), f"from_bits.{j}") + net.conv(down(pixels - 0.5, 4), "from_reconstruction")
-    x = net.gru(leaky(x), "gru", j)
-    return up(net.conv(net.block(net.block(x, "blocks.0"), "blocks.1"), "to_pixels"), 4)
+def later_residual(
+    net: Network, values: NDArray[Any], pixels: NDArray[Any], state: NDArray[Any], t: float, j: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    x = up(net.conv(values, f"from_symbols.{j}"), 2) + net.conv(down(pixels - 0.5, 4), "from_reconstruction")
+    x = x + interpolate(net.get(f"level.{j}"), t)
+    gates = net.conv(x, "gru.from_input") + net.get("gru.bias")[j][:, None, None]
+    (z, r, a), (z2, r2, a2) = np.split(gates, 3), np.split(net.conv(state, "gru.from_hidden"), 3)
+    state = state + sigmoid(z + z2) * (np.tanh(a + sigmoid(r + r2) * a2) - state)
+    return up(net.conv(net.blocks(x + state, "blocks"), "to_pixels"), 4), state
+
+
+def interpolate(anchors: NDArray[Any], t: float) -> NDArray[Any]:
+    row, share = int(4 * t), 4 * t - int(4 * t)
+    between = anchors[row].astype(float) * (1 - share) + anchors[row + 1].astype(float) * share
+    return between[:, None, None]
 
 
 def down(x: NDArray[Any], n: int) -> NDArray[Any]:

@@ -21,6 +21,7 @@ FILE = RgcFile(
     height=30,
     grey=False,
     model_id="rgc-0123456789ab",
+    levels=(255, 7, 0),
     ms_ssim=(0.5, 0.75, 1.0),
     codes=(b"one", b"second", b""),
     exif=b"II*\0exif",
@@ -35,7 +36,7 @@ def chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">4sI", kind, len(payload)) + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
 
-HEAD = SIGNATURE + chunk(b"HEAD", struct.pack(">BBIIB6s", 2, 0, 1, 1, 1, b"abcdef") + bytes(6))
+HEAD = SIGNATURE + chunk(b"HEAD", struct.pack(">BBIIB6s", 3, 0, 1, 1, 1, b"abcdef") + bytes(7))
 
 
 def test_round_trip() -> None:
@@ -46,7 +47,7 @@ def test_round_trip() -> None:
 
 def test_the_header_says_where_iterations_end() -> None:
     longest = replace(
-        FILE, ms_ssim=(0.5,) * MAX_ITERATIONS, codes=(b"code",) * MAX_ITERATIONS, icc_profile=b"." * 999
+        FILE, levels=(9,) * MAX_ITERATIONS, ms_ssim=(0.5,) * MAX_ITERATIONS, codes=(b"code",) * MAX_ITERATIONS, icc_profile=b"." * 999
     )
     for file in (FILE, longest):
         data = file.to_bytes()
@@ -87,15 +88,15 @@ def test_short_metadata_is_cut_off_before_the_header() -> None:
     "header, message",
     [
         (
-            struct.pack(">BBIIB6s", 1, 0, 1, 1, 1, b"abcdef") + bytes(6),
-            "version 01, .* version 2",
+            struct.pack(">BBIIB6s", 1, 0, 1, 1, 1, b"abcdef") + bytes(7),
+            "version 01, .* version 3",
         ),
-        (struct.pack(">BBIIB6s", 2, 2, 1, 1, 1, b"abcdef") + bytes(6), "colour mode 2"),
-        (struct.pack(">BBIIB6s", 2, 0, 0, 1, 1, b"abcdef") + bytes(6), "0x1 pixels"),
-        (struct.pack(">BBIIB6s", 2, 0, 1 << 31, 1 << 31, 1, b"abcdef") + bytes(6), "2147483648x2147483648"),
-        (struct.pack(">BBIIB6s", 2, 0, 1, 1, 0, b"abcdef"), "0 iterations"),
-        (struct.pack(">BBIIB6s", 2, 0, 1, 1, 9, b"abcdef") + bytes(6), "does not fit 9 iterations"),
-        (b"\2\0", "header of 2 bytes"),
+        (struct.pack(">BBIIB6s", 3, 2, 1, 1, 1, b"abcdef") + bytes(7), "colour mode 2"),
+        (struct.pack(">BBIIB6s", 3, 0, 0, 1, 1, b"abcdef") + bytes(7), "0x1 pixels"),
+        (struct.pack(">BBIIB6s", 3, 0, 1 << 31, 1 << 31, 1, b"abcdef") + bytes(7), "2147483648x2147483648"),
+        (struct.pack(">BBIIB6s", 3, 0, 1, 1, 0, b"abcdef"), "0 iterations"),
+        (struct.pack(">BBIIB6s", 3, 0, 1, 1, 9, b"abcdef") + bytes(7), "does not fit 9 iterations"),
+        (b"\3\0", "header of 2 bytes"),
     ],
 )
 def test_refuses_headers(header: bytes, message: str) -> None:
