@@ -261,7 +261,9 @@ class Codec:
         """Of each photo: the highest where its goal leaves room for it, else one that meets it."""
         levels = [TOP] * len(jobs)
         searches = {
-            n: LevelSearch(Band.of_ms_ssim(job.goal.ms_ssim)) for n, job in enumerate(jobs) if job.goal.ms_ssim
+            n: LevelSearch(Band.of_ms_ssim(job.goal.ms_ssim))
+            for n, job in enumerate(jobs)
+            if job.goal.ms_ssim
         }
         while searches:
             which = torch.tensor(list(searches), device=self.device)

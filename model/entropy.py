@@ -60,16 +60,12 @@ class Distribution:
         total = np.where(signs > 0, 1 << _TABLE_BITS, 0)
         return _probability(np.abs(total - outer), np.abs(total - inner), _SMALLEST_BEYOND)
 
-    def _below(
-        self, which: slice | NDArray[np.int64], halves: int | NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _below(self, which: slice | NDArray[np.int64], halves: int | NDArray[np.int64]) -> NDArray[np.int64]:
         """The distribution's value at `halves` / 2, times 2**24."""
         distance = halves * (ACTIVATION_UNIT // 2) - self._offset[which]
         # in units of 1/512 of the scale: distance / 16 * inverse / 2**16 * 512
         position = (distance * self._inverse[which]) >> (_INVERSE_BITS + 4 - 9)
-        values: NDArray[np.int64] = _logistic()[
-            np.clip(position, -_TABLE_REACH, _TABLE_REACH) + _TABLE_REACH
-        ]
+        values: NDArray[np.int64] = _logistic()[np.clip(position, -_TABLE_REACH, _TABLE_REACH) + _TABLE_REACH]
         return values
 
 
@@ -119,9 +115,7 @@ def decode_iteration(
     if len(stream) % 4:
         raise ValueError(f"a stream of {len(stream)} bytes is no whole number of 32-bit words")
     decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
-    codes = torch.zeros(
-        1, sum(context.groups[iteration]), *shape, dtype=torch.float32, device=level.device
-    )
+    codes = torch.zeros(1, sum(context.groups[iteration]), *shape, dtype=torch.float32, device=level.device)
     for step in context.steps(iteration):
         target = step.symbols(codes)
         if not target.numel():
@@ -154,9 +148,7 @@ def _bits(
         k += 1
 
 
-def _read(
-    decoder: constriction.stream.queue.RangeDecoder, distribution: Distribution
-) -> NDArray[np.int64]:
+def _read(decoder: constriction.stream.queue.RangeDecoder, distribution: Distribution) -> NDArray[np.int64]:
     """Symbols, from their planes of bits."""
     which = np.flatnonzero(decoder.decode(_BERNOULLI, distribution.is_nonzero()))
     distance = np.zeros(len(distribution.rounded_mean), np.int64)

@@ -285,7 +285,11 @@ def _matrices(model: ResidualGRUCodec) -> list[tuple[nn.Parameter, nn.Parameter]
     edges = {"stem", "to_symbols", "from_symbols", "from_reconstruction", "to_pixels"}
     pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
     for name, layer in model.named_modules():
-        if isinstance(layer, nn.Conv2d) and not name.startswith("context.") and not edges & {*name.split(".")}:
+        if (
+            isinstance(layer, nn.Conv2d)
+            and not name.startswith("context.")
+            and not edges & {*name.split(".")}
+        ):
             matrix = nn.Parameter(_as_matrix(layer.weight.data))
             assert matrix.data_ptr() == layer.weight.data_ptr()
             pairs.append((cast(nn.Parameter, layer.weight), matrix))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from model.codec import Codec, Goal
 from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
-from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile, read_rgc
+from model.format.container import ITERATION_OVERHEAD, RgcError, read_rgc
 from model.ms_ssim import ms_ssim
 from model.photos.reading import decode_image
 from model.search import TOP
@@ -84,7 +84,7 @@ def test_photos_of_a_batch_meet_their_own_goals(tiny_codec: Codec, astronaut_pix
     mixed = tiny_codec.encode(photos, goals, [False] * 3)
     assert [len(encoding.codes) for encoding in mixed] == [2, 1, 3]
     assert [encoding.reached for encoding in mixed] == [True, True, False]
-    assert mixed[0].codes == everything[0].codes[:2] and mixed[2] .codes == everything[2].codes
+    assert mixed[0].codes == everything[0].codes[:2] and mixed[2].codes == everything[2].codes
     (alone,) = tiny_codec.encode(photos[1:2], goals[1:2], [False])
     assert mixed[1] == alone and alone.ms_ssim[0] >= below
 

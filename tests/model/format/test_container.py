@@ -47,7 +47,11 @@ def test_round_trip() -> None:
 
 def test_the_header_says_where_iterations_end() -> None:
     longest = replace(
-        FILE, levels=(9,) * MAX_ITERATIONS, ms_ssim=(0.5,) * MAX_ITERATIONS, codes=(b"code",) * MAX_ITERATIONS, icc_profile=b"." * 999
+        FILE,
+        levels=(9,) * MAX_ITERATIONS,
+        ms_ssim=(0.5,) * MAX_ITERATIONS,
+        codes=(b"code",) * MAX_ITERATIONS,
+        icc_profile=b"." * 999,
     )
     for file in (FILE, longest):
         data = file.to_bytes()
