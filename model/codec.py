@@ -260,11 +260,8 @@ class Codec:
     ) -> list[int]:
         """Of each photo: the highest where its goal leaves room for it, else one that meets it."""
         levels = [TOP] * len(jobs)
-        searches = {
-            n: LevelSearch(Band.of_ms_ssim(job.goal.ms_ssim))
-            for n, job in enumerate(jobs)
-            if job.goal.ms_ssim
-        }
+        targets = {n: job.goal.ms_ssim for n, job in enumerate(jobs) if job.goal.ms_ssim is not None}
+        searches = {n: LevelSearch(Band.of_ms_ssim(target)) for n, target in targets.items()}
         while searches:
             which = torch.tensor(list(searches), device=self.device)
             trial = [search.next_level for search in searches.values()]
@@ -306,7 +303,7 @@ class Codec:
             assert inputs[0] is not None
             return self.model.encode(inputs[0], inputs[1], inputs[2], iteration)
 
-        reach = self.model.stages(iteration)[0].REACH
+        reach = self.model.reach(iteration)[0]
         latents, hidden = run_tiled(network, [images, state.reconstruction, state.encoder], tile, reach)
         return latents, hidden
 
@@ -319,7 +316,7 @@ class Codec:
             assert inputs[0] is not None
             return self.model.decode(inputs[0], level, inputs[1], inputs[2], iteration)
 
-        reach = self.model.stages(iteration)[1].REACH
+        reach = self.model.reach(iteration)[1]
         reconstruction, hidden = run_tiled(
             network, [symbols, state.reconstruction, state.decoder], tile, reach, first_stride=CODE_STRIDE
         )

@@ -110,7 +110,7 @@ def decode_iteration(
 
     Raises:
         ValueError: the stream is no whole number of words, or longer than its bits, or no symbols come of
-            it. (One that is too short reads as if zeros followed; the file's lengths and checksums find that.)
+            it. (One that is too short reads as if zeros followed; the file's lengths find that.)
     """
     if len(stream) % 4:
         raise ValueError(f"a stream of {len(stream)} bytes is no whole number of 32-bit words")
@@ -192,12 +192,13 @@ def _probability(
     """part / whole as a multiple of 2**-20, not nearer than `smallest` of those to 0; nor to 1, than one."""
     quotient = (part << _PROBABILITY_BITS) // np.maximum(whole, 1)
     largest = (1 << _PROBABILITY_BITS) - 1
-    return (np.clip(quotient, smallest, largest) / (1 << _PROBABILITY_BITS)).astype(np.float32)
+    values: NDArray[np.float32] = np.clip(quotient, smallest, largest).astype(np.float32)
+    return values / np.float32(1 << _PROBABILITY_BITS)
 
 
 @lru_cache(1)
 def _logistic() -> NDArray[np.int64]:
-    """floor(2**24 / (1 + exp(-n / 512))) for n from -8192 to 8192, in decimal arithmetic: the same anywhere."""
+    """floor(2**24 / (1 + exp(-n / 512))), n from -8192 to 8192, in decimal arithmetic: the same anywhere."""
     whole = 1 << _TABLE_BITS
     exponentials = (Decimal(-n) / _TABLE_UNIT for n in range(-_TABLE_REACH, _TABLE_REACH + 1))
     return np.array([int(whole / (1 + exponential.exp())) for exponential in exponentials])

@@ -303,5 +303,11 @@ class ResidualGRUCodec(nn.Module):
             return self.first_encoder, self.first_decoder
         return self.later_encoder, self.later_decoder
 
+    def reach(self, iteration: int) -> tuple[int, int]:
+        """How far an iteration's encoder and decoder see, in pixels: multiples of 16."""
+        if iteration == 0:
+            return FirstEncoder.REACH, FirstDecoder.REACH
+        return LaterEncoder.REACH, LaterDecoder.REACH
+
     def _dtype(self) -> torch.dtype:
         return self.first_decoder.to_pixels.weight.dtype

@@ -21,8 +21,8 @@ _OPSIN = (
 _OPSIN_BIAS = 0.0037930732552754493
 _C2 = 0.0009
 _SSIMULACRA2_SCALE = 0.9562382616834844
-# By channel (X, Y, B), scale, norm (mean, L4) and feature (SSIM, artifacts, lost detail); weights below 0.05 are
-# left out. Sneyers 2022, as in libjxl and in the package `ssimulacra2`.
+# By channel (X, Y, B), scale, norm (mean, L4) and feature (SSIM, artifacts, lost detail). Those below 0.05
+# are left out.
 _SSIMULACRA2_WEIGHTS = {
     (0, 1, 1, 0): 1.10417,
     (0, 2, 1, 0): 1.84225,

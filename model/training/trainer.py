@@ -104,7 +104,7 @@ class StepFigures:
 def distortion(
     images: Tensor, reference: Tensor, weights: Sequence[float]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of each photo by itself, (N,): the weighted logarithms of its errors; 1 - MS-SSIM, MSE, SSIMULACRA2's sum.
+    """Of each photo by itself, (N,): its errors' weighted logarithms, 1 - MS-SSIM, MSE, SSIMULACRA2's sum.
 
     A logarithm makes smooth photos count as much as detailed ones: what equal targets mean. The small
     constants are errors that nobody sees.

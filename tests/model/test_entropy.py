@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from model.context import LARGEST_MEAN, ContextModel, bits
-from model.entropy import Distribution, decode_iteration, encode_iteration
+from model.entropy import Distribution, _bits, decode_iteration, encode_iteration
 from model.network import LARGEST_SYMBOL
 from tests.conftest import TINY, tiny_model
 
@@ -66,8 +66,6 @@ def test_planes_of_bits_cost_what_the_distribution_says(log_scale: float) -> Non
         (means * 16).long().numpy(), np.full(len(means), round(log_scale * 16), np.int64)
     )
     cost = 0.0
-    from model.entropy import _bits  # the planes themselves are no one else's business
-
     for plane, probabilities in _bits(distribution, symbols.long().numpy() - distribution.rounded_mean):
         assert ((probabilities > 0) & (probabilities < 1)).all()
         cost -= np.log2(np.where(plane, probabilities, 1 - probabilities)).sum()

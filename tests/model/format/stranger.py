@@ -65,14 +65,14 @@ def decode_iteration(
         if very_first:
             target = own[:, ::32, ::32]
             # Q(...) in 64ths, t in 256ths: in 2^-14ths, of which 1024 are a 16th
-            m, l = (
+            mean, scale = (
                 (rounded(weights[f"context.{name}"][0]) * 256 + rounded(weights[f"context.{name}"][1]) * q)
                 // 1024
                 for name in ("mean", "log_scale")
             )
             shape = target.shape
-            m, l = (np.broadcast_to(v[:, None, None], shape) for v in (m, l))
-            target[...] = decode_step(decoder, m, l)
+            mean, scale = (np.broadcast_to(v[:, None, None], shape) for v in (mean, scale))
+            target[...] = decode_step(decoder, mean, scale)
             steps = [(d, k) for d in (16, 8, 4, 2, 1) for k in (1, 2, 3)]
         else:
             steps = [(1, k) for k in range(4)]
