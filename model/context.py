@@ -23,7 +23,7 @@ ACTIVATION_LIMIT = 255 / ACTIVATION_UNIT
 LARGEST_MEAN = 255
 LOG_SCALE_LIMITS = (-5.0, 6.0)  # of log2 of a distribution's scale
 EXACT_BELOW = 1 << 24  # integers that float32 holds
-KERNEL = 5
+KERNELS = (5, 3)  # in the first iteration, in later ones, which know much already
 LEVELS = 5  # grids of doubling stride that the very first group is coded in
 _QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of each 2x2 positions: top, left
 
@@ -61,21 +61,21 @@ class Step:
 class StepNetwork(nn.Module):
     """Mean and scale of a step's symbols from known ones, in a few layers of integers.
 
-        known, 5x5 around ── conv ── clamp ── 1x1 ── clamp ── 1x1 ── log2 of scale
+        known, around ───── conv ── clamp ── 1x1 ── clamp ── 1x1 ── log2 of scale
                 own group ── linear conv ───────────────────── + ── mean
 
     Biases follow the gain's level; in the very first group also the grid's stride.
     """
 
-    def __init__(self, seen: int, own: int, hidden: int, grids: int) -> None:
+    def __init__(self, seen: int, own: int, hidden: int, grids: int, kernel: int) -> None:
         super().__init__()
         self.own = own
-        self.first = nn.Conv2d(seen, hidden, KERNEL)
+        self.first = nn.Conv2d(seen, hidden, kernel)
         self.of_level = nn.Parameter(torch.zeros(hidden))
         self.of_grid = nn.Parameter(torch.zeros(grids, hidden))
         self.second = nn.Conv2d(hidden, hidden, 1)
         self.last = nn.Conv2d(hidden, 2 * own, 1)
-        self.linear = nn.Conv2d(own, own, KERNEL, bias=False)
+        self.linear = nn.Conv2d(own, own, kernel, bias=False)
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.last.weight.mul_(0.3)
@@ -128,13 +128,13 @@ class ContextModel(nn.Module):
         self.networks = nn.ModuleList()
         before = 0
         for iteration, sizes in enumerate(self.groups):
-            of_iteration = nn.ModuleList()
+            of_iteration, kernel = nn.ModuleList(), KERNELS[min(iteration, 1)]
             for group, own in enumerate(sizes):
                 very_first = iteration == group == 0
                 seen = before + sum(sizes[: group + 1])
                 of_iteration.append(
                     nn.ModuleList(
-                        StepNetwork(seen, own, hidden, LEVELS if very_first else 1)
+                        StepNetwork(seen, own, hidden, LEVELS if very_first else 1, kernel)
                         for _ in range(3 if very_first else 4)
                     )
                 )
@@ -180,7 +180,7 @@ class ContextModel(nn.Module):
         if earlier is not None:
             parts.insert(0, earlier)
         top, left = _QUARTERS[step.quarter]
-        margin = KERNEL // 2
+        margin = KERNELS[min(step.iteration, 1)] // 2
         known = F.pad(torch.cat(parts, dim=1) if len(parts) > 1 else own, (margin,) * 4)[:, :, top:, left:]
         very_first = step.iteration == step.group == 0
         networks = cast(nn.ModuleList, cast(nn.ModuleList, self.networks[step.iteration])[step.group])

@@ -101,9 +101,9 @@ def predict(
         return rounded(weights[f"{name}.{layer}"])
 
     def convolve(x: Integers, weight: Integers) -> Integers:
-        windows = np.lib.stride_tricks.sliding_window_view(
-            np.pad(x, ((0, 0), (2, 2), (2, 2))), (5, 5), axis=(1, 2)
-        )
+        margin = weight.shape[2] // 2
+        padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], axis=(1, 2))
         sums: Integers = np.einsum("cyxij,ocij->oyx", windows[:, top::2, left::2], weight)
         return sums
 
