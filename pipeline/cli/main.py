@@ -34,6 +34,7 @@ from pipeline.cli.options import (
     place,
     read_beam_options,
     read_settings,
+    read_targets,
     writing_to_output,
 )
 from pipeline.cli.outcomes import (
@@ -295,7 +296,16 @@ def estimate_command(
 @app.command("evaluate")
 def evaluate_command(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of photos.", exists=True)],
-    against: Annotated[str, typer.Option(help="Codecs to compare with.")] = "jpeg,webp,avif",
+    targets: Annotated[
+        str | None, typer.Option(help="MS-SSIM of rgc's files. [default: nine from 0.85 to 0.995]")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Codecs. [default: jpeg,webp,avif; jxl where its plugin is installed]")
+    ] = None,
+    reuse: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="JSON of before; other codecs are taken from it."),
+    ] = None,
     published: Annotated[
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="File of a published curve; may be repeated."),
@@ -309,30 +319,36 @@ def evaluate_command(
 ) -> None:
     """Compare rate and quality with other codecs, on files written and read back."""
     # Here, not above: Matplotlib and SciPy would delay every other command.
-    from pipeline.evaluate.curves import (  # noqa: PLC0415
-        AGAINST,
+    from pipeline.evaluate.codecs import CODECS  # noqa: PLC0415
+    from pipeline.evaluate.curves import TARGETS, read_folder, read_published  # noqa: PLC0415
+    from pipeline.evaluate.report import (  # noqa: PLC0415
         evaluate,
         plot_evaluation,
         print_evaluation,
-        read_curves,
-        read_folder,
+        read_earlier,
+        to_json,
     )
 
-    names = [name for name in against.split(",") if name]
-    if unknown := set(names) - set(AGAINST):
-        known = ", ".join(AGAINST)
+    names = list(CODECS) if against is None else [name for name in against.split(",") if name]
+    if unknown := set(names) - set(CODECS):
+        known = ", ".join(CODECS)
         raise typer.BadParameter(f"{', '.join(unknown)}: not one of {known}", param_hint="--against")
     for option, file in (("--json", json_file), ("--plot", plot)):
         if file is not None and not file.parent.is_dir():
             raise typer.BadParameter(f"{file.parent} is no folder", param_hint=option)
+    wanted = TARGETS if targets is None else read_targets(targets)
     try:
-        curves = read_curves(published or [])
-        evaluation = evaluate(list(read_folder(images)), names, curves, find_device(device), weights)
+        curves = read_published(published or [])
+        photos = read_folder(images)
+        if reuse is not None:
+            earlier = read_earlier(reuse, photos)
+            curves |= {name: earlier[name] for name in names if name in earlier}
+        evaluation = evaluate(photos, wanted, names, curves, find_device(device), weights)
     except ValueError as error:
         fail(str(error))
-    print_evaluation(evaluation, stdout)
     if json_file is not None:
-        json_file.write_text(json.dumps(asdict(evaluation)))
+        json_file.write_text(to_json(evaluation))
+    print_evaluation(evaluation, stdout)
     if plot is not None:
         plot_evaluation(evaluation, plot)
 

@@ -65,6 +65,18 @@ def read_settings(target_ms_ssim: float | None, max_bpp: float | None, iteration
         raise typer.BadParameter(str(error), param_hint=names[0]) from error
 
 
+def read_targets(text: str) -> list[float]:
+    """Targets in MS-SSIM, from numbers between commas."""
+    try:
+        targets = [float(target) for target in text.split(",")]
+    except ValueError:
+        targets = []
+    if not targets or not all(0 < target < 1 for target in targets):
+        message = f"{text}: numbers above 0 and below 1 are needed, with commas between them"
+        raise typer.BadParameter(message, param_hint="--targets")
+    return targets
+
+
 def find_device(device: Device) -> str:
     try:
         return choose_device(device)

@@ -1,6 +1,6 @@
 """How little the machine shows: in another precision, and where tiles meet.
 
-    python -m tests.benchmarks.fidelity PHOTOS [--tile 512] [--iterations 4]
+    python -m tests.benchmarks.fidelity PHOTOS [--tile 512] [--iterations 2]
 
 For each photo: the largest difference of a pixel value and the difference in MS-SSIM between decoding in
 float32 and in the encoder's own precision; and the mean error within 8 pixels of the borders of tiles, over
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from model.codec import DEFAULT_TILE, Codec
 from model.files import encode_photos
 from model.settings import Settings
-from pipeline.evaluate.curves import quality, read_folder
+from pipeline.evaluate.curves import read_folder
+from pipeline.evaluate.metrics import quality
 
 
 def border_ratio(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], tile: int) -> float:
@@ -37,12 +38,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("photos", type=Path)
     parser.add_argument("--tile", type=int, default=512)
-    parser.add_argument("--iterations", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=2)
     arguments = parser.parse_args()
     own, single = Codec.load(), Codec.load(dtype=torch.float32)
     settings = [Settings(iterations=arguments.iterations)]
     ratios = []
-    for number, photo in enumerate(read_folder(arguments.photos)):
+    for name, photo in read_folder(arguments.photos).items():
         (tiled,) = encode_photos(own, [photo], settings, tile=arguments.tile)
         (whole,) = encode_photos(own, [photo], settings, tile=max(DEFAULT_TILE, *photo.pixels.shape[:2]))
         same, other = own.decode(whole.file), single.decode(whole.file)
@@ -54,7 +55,7 @@ def main() -> None:
         ]
         ratios.append(pair)
         print(
-            f"photo {number}: {own.dtype} against float32: {difference} grey levels at most, "
+            f"{name}: {own.dtype} against float32: {difference} grey levels at most, "
             f"MS-SSIM {change:+.6f}; "
             f"errors at borders over elsewhere: {pair[0]:.4f} tiled, {pair[1]:.4f} whole"
         )

@@ -18,16 +18,14 @@ from model.codec import Codec
 from model.files import encode_photo
 from model.photos.reading import read_photo
 from model.settings import Settings
-from pipeline.evaluate.curves import PillowCodec, decode_pillow, quality
-
-ITERATIONS = (1, 2, 4, 8)
+from pipeline.evaluate.codecs import CODECS, decode_pillow
+from pipeline.evaluate.metrics import quality
 
 
 def smallest_jpeg(pixels: NDArray[np.uint8], target: float) -> tuple[bytes, NDArray[np.uint8]]:
     """The JPEG of the lowest quality setting that reaches a target, as good as rgc's at least."""
-    codec = PillowCodec("JPEG", {"optimize": True})
     for setting in range(2, 100):
-        data = codec.encode(pixels, setting)
+        data = CODECS["jpeg"].encode(pixels, setting)
         decoded = decode_pillow(data)
         if quality(decoded, pixels) >= target:
             return data, decoded
@@ -61,10 +59,11 @@ def main() -> None:
 
     everything = encode_photo(codec, photo, Settings(iterations=codec.iterations))
     decoded = list(codec.decode_each(everything))
-    figure, rows = pyplot.subplots(2, len(ITERATIONS), figsize=(16, 8 * aspect + 0.6), layout="constrained")
-    for column, iteration in enumerate(ITERATIONS):
-        image, length = decoded[iteration - 1], everything.prefix_bytes()[iteration - 1]
-        show(rows[0][column], image, f"iteration {iteration}: {length / 1000:.1f} kB")
+    figure, rows = pyplot.subplots(
+        2, codec.iterations, figsize=(5 * codec.iterations, 10 * aspect + 0.6), layout="constrained"
+    )
+    for column, (image, length) in enumerate(zip(decoded, everything.prefix_bytes(), strict=True)):
+        show(rows[0][column], image, f"iteration {column + 1}: {length / 1000:.1f} kB")
         residual = (photo.pixels.astype(int) - image) * 4 + 128
         show(rows[1][column], residual.clip(0, 255).astype(np.uint8), "what is left over, x4")
     figure.savefig(arguments.out / "iterations.webp", dpi=100)
