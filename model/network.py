@@ -248,6 +248,7 @@ class ResidualGRUCodec(nn.Module):
         with torch.no_grad():  # symbols begin about one unit wide: neither all zero nor dear
             for layer in (self.first_encoder.to_symbols, *self.later_encoder.to_symbols):
                 cast(nn.Conv2d, layer).weight.mul_(20)
+            self.later_decoder.to_pixels.weight.mul_(0.1)  # a later iteration begins by changing little
 
     def gain(self, iteration: int, level: Tensor) -> Tensor:
         """What an iteration's latents are multiplied by before rounding (N, symbols, 1, 1)."""

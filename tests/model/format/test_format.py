@@ -17,7 +17,14 @@ from tests.model.format import stranger
 GROUPS = ((2, 2), (3, 5))
 # Streams of `golden_codes` under `golden_context`. What changes them breaks every archive, and needs a new
 # version of the format.
-GOLDEN = ("", "")
+GOLDEN = (
+    "3a89c3ae09f078a026113e4ae04b4b5ae0d222769b3edc0d8b0dc473ed118bcc06dfc8914924fb08e373033d20aec08c"
+    "c72a7758f74e25b0d75671f8b7fb0d4f7b182fb63fbe5f1550487f24465329033293b4d2",
+    "8d005797ad80335bd0cc9cd725aba4ad86cf5cc5a7219419625678bb7012f16cf65299d98fe57f63429feb327e26241e"
+    "6e2b12e7432251cd8a3b06a9e88d761a724341485d5212f90c05b45f36278fc6016baab21c96935687b04a7d13714d60"
+    "c4dc0af8e206fa24dc689ea53adc5134902a1a174c6a1d0d6328c69938304ba5632d6644296a6fcc2ac2dcc056664d43"
+    "98d65f5e56c70d39e29d8d4b7ff51955cfd79710",
+)
 LEVEL = torch.tensor([150 / 256])
 
 
