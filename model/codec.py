@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +107,32 @@ class _State:
     decoder: Tensor | None = None
     symbols: Tensor | None = None
 
+    def followed_by(
+        self, reconstruction: Tensor, encoder: Tensor | None, decoder: Tensor, symbols: Tensor
+    ) -> "_State":
+        """After an iteration."""
+        known = symbols if self.symbols is None else torch.cat([self.symbols, symbols], dim=1)
+        return _State(reconstruction, encoder, decoder, known)
+
     def select(self, photos: Tensor) -> "_State":
         """Of some photos of the batch, by index."""
         return _State(*(None if x is None else x[photos] for x in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Photos that are encoded together, one of each for each job."""
+
+    jobs: list[_Job]
+    images: Tensor  # (N, 3, H, W)
+    state: _State
+
+    def select(self, photos: list[int]) -> "_Batch":
+        """Some of them, by index."""
+        if photos == list(range(len(self.jobs))):
+            return self
+        which = torch.tensor(photos, dtype=torch.long, device=self.images.device)
+        return _Batch([self.jobs[n] for n in photos], self.images[which], self.state.select(which))
 
 
 class Codec:
@@ -174,27 +197,12 @@ class Codec:
         if len(sizes := {padded_size(*pixels.shape[:2]) for pixels in photos}) != 1:
             raise ValueError(f"a batch of photos of one padded size is needed, not {sorted(sizes)}")
         jobs = [_Job(*job) for job in zip(photos, grey, goals, strict=True)]
-        active = list(jobs)
         images = torch.cat([_to_padded_tensor(pixels) for pixels in photos]).to(self.device)
-        state = _State()
+        batch = _Batch(jobs, images, _State())
         for i in range(self.iterations):
-            latents, encoder = self._analyse(images, state, i, tile)
-            levels = self._choose_levels(active, images, latents, state, i, tile)
-            at = self._level_tensor(levels)
-            symbols = self._quantized(latents, i, at)
-            streams = encode_iteration(self.model.context, i, state.symbols, symbols, at)
-            reconstruction, decoder = self._synthesize(symbols, at, state, i, tile)
-            for n, job in enumerate(active):
-                job.add(streams[n], levels[n], _quality(reconstruction[n], images[n], job))
-            staying = [index for index, job in enumerate(active) if not job.done]
-            if not staying:
+            batch = self._encode_iteration(batch, i, tile)
+            if not batch.jobs:
                 break
-            known = symbols if state.symbols is None else torch.cat([state.symbols, symbols], dim=1)
-            state = _State(reconstruction, encoder, decoder, known)
-            if len(staying) < len(active):
-                active = [active[index] for index in staying]
-                kept = torch.tensor(staying, device=self.device)
-                images, state = images[kept], state.select(kept)
         return [job.encoding() for job in jobs]
 
     def decode(self, file: RgcFile, tile: int = DEFAULT_TILE) -> NDArray[np.uint8]:
@@ -255,29 +263,57 @@ class Codec:
             known = f"model {self.model_id} has {self.iterations}"
             raise RgcError(f"it has {len(file.codes)} iterations; {known}")
 
+    def _encode_iteration(self, batch: _Batch, iteration: int, tile: int) -> "_Batch":
+        """Adds an iteration to each job; returns those that go on."""
+        latents, encoder = self._analyse(batch.images, batch.state, iteration, tile)
+        levels, qualities = self._choose_levels(batch, latents, iteration, tile)
+        at = self._level_tensor(levels)
+        symbols = self._quantized(latents, iteration, at)
+        streams = encode_iteration(self.model.context, iteration, batch.state.symbols, symbols, at)
+        for n, quality in qualities.items():
+            batch.jobs[n].add(streams[n], levels[n], quality)
+        left = [n for n, job in enumerate(batch.jobs) if not job.done]
+        if not left:
+            return batch.select([])
+        # Photos that their trials have finished need no reconstruction any more.
+        kept = torch.tensor(left, device=self.device)
+        part = batch.select(left)
+        reconstruction, decoder = self._synthesize(symbols[kept], at[kept], part.state, iteration, tile)
+        for n, job, image, original in zip(left, part.jobs, reconstruction, part.images, strict=True):
+            if n not in qualities:
+                job.add(streams[n], levels[n], _quality(image, original, job))
+        state = part.state.followed_by(reconstruction, encoder[kept], decoder, symbols[kept])
+        going_on = [n for n, job in enumerate(part.jobs) if not job.done]
+        return replace(part, state=state).select(going_on)
+
     def _choose_levels(
-        self, jobs: list[_Job], images: Tensor, latents: Tensor, state: _State, iteration: int, tile: int
-    ) -> list[int]:
-        """Of each photo: the highest where its goal leaves room for it, else one that meets it."""
-        levels = [TOP] * len(jobs)
-        targets = {n: job.goal.ms_ssim for n, job in enumerate(jobs) if job.goal.ms_ssim is not None}
+        self, batch: _Batch, latents: Tensor, iteration: int, tile: int
+    ) -> tuple[list[int], dict[int, float]]:
+        """A level for each photo: the highest where its goal leaves room for it, else one that meets it.
+
+        Of photos with a target also the MS-SSIM at their level.
+        """
+        levels = [TOP] * len(batch.jobs)
+        targets = {n: job.goal.ms_ssim for n, job in enumerate(batch.jobs) if job.goal.ms_ssim is not None}
         searches = {n: LevelSearch(Band.of_ms_ssim(target)) for n, target in targets.items()}
+        measured: dict[tuple[int, int], float] = {}
         while searches:
-            which = torch.tensor(list(searches), device=self.device)
+            which = list(searches)
             trial = [search.next_level for search in searches.values()]
-            at = self._level_tensor(trial)
-            symbols = self._quantized(latents[which], iteration, at)
-            reconstructions, _ = self._synthesize(symbols, at, state.select(which), iteration, tile)
-            for (n, search), level, image in zip(list(searches.items()), trial, reconstructions, strict=True):
-                search.add(level, logarithm(_quality(image, images[n], jobs[n])))
-                if search.done:
-                    levels[n] = TOP if search.answer is None else search.answer
-                    del searches[n]
-        for n, job in enumerate(jobs):
+            part, at = batch.select(which), self._level_tensor(trial)
+            symbols = self._quantized(latents[torch.tensor(which, device=self.device)], iteration, at)
+            reconstructions, _ = self._synthesize(symbols, at, part.state, iteration, tile)
+            for m, (n, level) in enumerate(zip(which, trial, strict=True)):
+                measured[n, level] = _quality(reconstructions[m], part.images[m], part.jobs[m])
+                searches[n].add(level, logarithm(measured[n, level]))
+                if searches[n].done:
+                    answer = searches.pop(n).answer
+                    levels[n] = TOP if answer is None else answer
+        for n, job in enumerate(batch.jobs):
             if (left := job.bytes_left()) is not None and left > 0:
-                one = torch.tensor([n], device=self.device)
-                levels[n] = self._level_that_fits(latents[one], state.select(one), iteration, left)
-        return levels
+                state = batch.select([n]).state
+                levels[n] = self._level_that_fits(latents[n : n + 1], state, iteration, left)
+        return levels, {n: measured[n, levels[n]] for n in targets}
 
     def _level_that_fits(self, latents: Tensor, state: _State, iteration: int, limit: int) -> int:
         """A level at which one photo's stream has `limit` bytes or little less; 0 if none has so few."""
