@@ -92,8 +92,12 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class StepFigures:
-    """What one step's photos came to, (N,) each: level, bits per pixel, MS-SSIM, SSIMULACRA2's sum, PSNR."""
+    """What photos came to in one iteration, counted from 0: (N,) each, on the trainer's device.
 
+    Bits per pixel are cross-entropies; for `ssimulacra2_distance` see the function of that name.
+    """
+
+    iteration: int
     level: Tensor
     bits_per_pixel: Tensor
     ms_ssim: Tensor
@@ -145,17 +149,8 @@ class Trainer:
         """One step on crops (N, 3, H, W) in 0 to 1; returns the loss and each photo's figures."""
         self._set_learning_rate(self.config.learning_rate_at(self.step))
         images = images.to(self.device, memory_format=torch.channels_last)
-        random = np.random.default_rng((self.config.seed, self.step))
-        iteration = int(random.choice(self.config.iterations))
-        level = torch.from_numpy(random.integers(0, LEVELS, len(images)) / LEVELS).float().to(self.device)
-        dtype = native_dtype(self.device)
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            rate, reconstruction = self._run(images, level, iteration)
-        rate = rate.float()
-        total, structure, square, perceived = distortion(reconstruction, images, self.config.weights)
-        cheap, dear = (math.log(price) for price in self.config.prices)
-        price = torch.exp(cheap + (dear - cheap) * level) * self.config.price_share_at(self.step)
-        loss = (total + price * rate).mean()
+        iteration, level = self.draw(len(images))
+        loss, figures = self.loss(images, level.to(self.device), iteration)
         if not loss.isfinite():
             raise FloatingPointError(f"the loss is {loss} at step {self.step}: lower the learning rate")
         self.model.zero_grad()
@@ -166,9 +161,44 @@ class Trainer:
         for optimizer in self._optimizers:
             optimizer.step()
         self.step += 1
+        return loss.item(), figures
+
+    def draw(self, photos: int) -> tuple[int, Tensor]:
+        """This step's iteration, and a level for each photo, (N,)."""
+        random = np.random.default_rng((self.config.seed, self.step))
+        iteration = int(random.choice(self.config.iterations))
+        return iteration, torch.from_numpy(random.integers(0, LEVELS, photos) / LEVELS).float()
+
+    def loss(
+        self, images: Tensor, level: Tensor, iteration: int, price_share: Tensor | None = None
+    ) -> tuple[Tensor, StepFigures]:
+        """What a step makes smaller, and each photo's figures.
+
+        Args:
+            images: (N, 3, H, W) in 0 to 1.
+            level: of each photo's gain, (N,).
+            price_share: of the whole prices; by default this step's.
+        """
+        dtype = native_dtype(self.device)
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            rate, reconstruction = self._run(images, level, iteration)
+        rate = rate.float()
+        total, structure, square, perceived = distortion(reconstruction, images, self.config.weights)
+        cheap, dear = (math.log(price) for price in self.config.prices)
+        share = self.config.price_share_at(self.step) if price_share is None else price_share
+        price = torch.exp(cheap + (dear - cheap) * level) * share
         psnr = -10 * torch.log10(square.detach() + 1e-12)
-        figures = (level, rate.detach(), 1 - structure.detach(), perceived.detach(), psnr)
-        return loss.item(), StepFigures(*(value.cpu() for value in figures))
+        figures = StepFigures(
+            iteration, level, rate.detach(), 1 - structure.detach(), perceived.detach(), psnr
+        )
+        return (total + price * rate).mean(), figures
+
+    @torch.no_grad()
+    def measure(self, images: Tensor, level: float, iteration: int) -> StepFigures:
+        """What photos (N, 3, H, W) in 0 to 1 come to at one level, untrained."""
+        levels = torch.full((len(images),), level, device=self.device)
+        images = images.to(self.device, memory_format=torch.channels_last)
+        return self.loss(images, levels, iteration)[1]
 
     def _run(self, images: Tensor, level: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
         """Bits per pixel (N,) of an iteration, and its reconstruction."""
@@ -177,7 +207,7 @@ class Trainer:
         for i in range(iteration + 1):
             last = i == iteration
             at = level if last else top
-            with torch.set_grad_enabled(i in self.config.iterations and last):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and last):
                 latents, encoder_state = self.model.encode(images, reconstruction, encoder_state, i)
                 scaled = latents.float() * self.model.gain(i, at)
                 symbols = quantize(scaled)

@@ -4,62 +4,80 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from model.weights.loading import DEFAULT_WEIGHTS, load_weights
+from model.network import ResidualGRUCodec
+from model.weights.loading import load_weights, save_weights
 from pipeline.cli import train
 from pipeline.cli.main import app
+from tests.conftest import TINY, tiny_model
 
 CONFIG = """
-stage = "coarse"
+iterations = {iterations}
 steps = {steps}
-batch = 1
+batch = 6
 crop = 32
 learning_rate = 1e-3
-unroll = [1]
-rate_ramp = [0.5, 0.9]
-target_rates = [0.07, 0.075, 0.09, 0.11, 0.14, 0.15, 0.16, 0.17]
-l1_weight = 0.3
+decay = 0.3
+prices = [3.0, 0.5]
+price_ramp = [0.0, 0.1]
+weights = [0.3, 0.2, 0.4, 0.1]
 """
 
 
-def test_train_goes_on_where_it_stopped_and_evaluates(
-    tmp_path: Path, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def small_and_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "ResidualGRUCodec", lambda _: ResidualGRUCodec(TINY))
     monkeypatch.setattr(train, "STEPS_BETWEEN_LINES", 1)
     monkeypatch.setattr(train, "STEPS_BETWEEN_EVALUATIONS", 1)
-    photos, out, config = tmp_path / "photos", tmp_path / "out", tmp_path / "config.toml"
-    photos.mkdir()
-    astronaut.resize((64, 48)).save(photos / "a.png")
-    call = ["train", str(photos), "--out", str(out), "--config", str(config), "--evaluate-on", str(photos)]
-    outputs = []
-    for steps in (1, 2):
-        config.write_text(CONFIG.format(steps=steps))
-        result = CliRunner().invoke(app, call)
-        assert result.exit_code == 0, result.output
-        outputs.append(result.output)
-    assert "step 1/1: loss" in outputs[0] and "bits per pixel and MS-SSIM:" in outputs[0]
-    assert "going on from step 1 of 2" in outputs[1] and "step 2/2" in outputs[1]
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def photos(tmp_path: Path, astronaut: Image.Image) -> Path:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    astronaut.resize((70, 50)).save(folder / "a.png")
+    return folder
+
+
+def call(photos: Path, config: str, *arguments: object) -> Result:
+    path, out = photos.parent / "config.toml", photos.parent / "out"
+    path.write_text(config)
+    command = ["train", photos, photos, "--out", out, "--config", path, *arguments]
+    return CliRunner().invoke(app, list(map(str, command)))
+
+
+def test_train_goes_on_where_it_stopped_and_measures_held_out_photos(tmp_path: Path, photos: Path) -> None:
+    first = call(photos, CONFIG.format(iterations=[0], steps=1), "--evaluate-on", photos)
+    second = call(photos, CONFIG.format(iterations=[0], steps=2), "--evaluate-on", photos)
+    assert first.exit_code == second.exit_code == 0, first.output + second.output
+    assert "step 1/1: loss" in first.output and "held-out photos; iteration 1: " in first.output
+    assert "going on from step 1 of 2" in second.output and "step 2/2" in second.output
+    log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [1, 2]
-    other = CliRunner().invoke(app, [*call, "--start-from", str(DEFAULT_WEIGHTS)])
+    measured = {"bits_per_pixel", "ms_ssim", "ssimulacra2_distance", "psnr"}
+    for entry in log:
+        levels = entry["iterations"]["1"]
+        assert set(levels) <= {"low", "middle", "high"}
+        assert all(set(means) == measured and means["bits_per_pixel"] > 0 for means in levels.values())
+    save_weights(tiny_model(), tmp_path / "other.safetensors")
+    other = call(
+        photos, CONFIG.format(iterations=[0], steps=2), "--start-from", tmp_path / "other.safetensors"
+    )
     assert other.exit_code == 1 and "checkpoint.pt was started from other weights" in other.output
-    assert load_weights(out / "rgc.safetensors").config.iterations == 8
+    assert load_weights(tmp_path / "out" / "rgc.safetensors").config == TINY
 
 
-def test_the_fine_stage_is_trained_on_a_coarse_one_that_stays(tmp_path: Path, astronaut: Image.Image) -> None:
-    photos, config, out = tmp_path / "photos", tmp_path / "config.toml", tmp_path / "out"
-    photos.mkdir()
-    astronaut.resize((64, 48)).save(photos / "a.png")
-    config.write_text(CONFIG.format(steps=1).replace("coarse", "fine"))
-    call = ["train", str(photos), "--out", str(out), "--config", str(config)]
-    alone = CliRunner().invoke(app, call)
-    assert alone.exit_code == 1 and "--start-from says which coarse one" in alone.output
-    no_weights = CliRunner().invoke(app, [*call, "--start-from", str(config)])
-    assert no_weights.exit_code == 1 and "config.toml is no weights file" in no_weights.output
-    result = CliRunner().invoke(app, [*call, "--start-from", str(DEFAULT_WEIGHTS)])
+def test_later_iterations_are_trained_on_a_first_one_that_stays(tmp_path: Path, photos: Path) -> None:
+    config = CONFIG.format(iterations=[1, 2], steps=2)
+    alone = call(photos, config)
+    assert alone.exit_code == 1 and "--start-from says what they come after" in alone.output
+    no_weights = call(photos, config, "--start-from", photos / "a.png")
+    assert no_weights.exit_code == 1 and "a.png is no weights file" in no_weights.output
+    save_weights(tiny_model(), tmp_path / "first.safetensors")
+    result = call(photos, config, "--start-from", tmp_path / "first.safetensors")
     assert result.exit_code == 0, result.output
-    before = load_weights(DEFAULT_WEIGHTS).state_dict()
-    after = load_weights(out / "rgc.safetensors").state_dict()
+    before = load_weights(tmp_path / "first.safetensors").state_dict()
+    after = load_weights(tmp_path / "out" / "rgc.safetensors").state_dict()
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
-    assert "fine" in changed and "coarse" not in changed
+    assert "later_encoder" in changed and not changed & {"first_encoder", "first_decoder"}
