@@ -21,7 +21,7 @@ _File = tuple[str, Callable[[], bytes]]  # its name, and what reads it
 _MOST_TRIES = 10_000  # to find a photo that is large enough
 
 # Shares of crops that are changed, so that the codec has seen what archives hold.
-_HALVED, _RECOMPRESSED, _GREY, _FLAT = 0.25, 0.1, 0.03, 0.02
+_HALVED, _RECOMPRESSED, _GREY, _FLAT, _FRAMED = 0.25, 0.1, 0.03, 0.02, 0.1
 
 
 class PhotoSet:
@@ -86,7 +86,7 @@ def crops(sets: Sequence[PhotoSet], size: int, batch: int, seed: tuple[int, ...]
     """Endless batches (batch, 3, size, size) of float32 in 0 to 1, from all sets alike.
 
     Crops lie at random places, turned and mirrored at random. Some are reduced by two, recompressed,
-    grey, or of nearly one colour. Photos smaller than a crop are passed over. Batches are made ahead,
+    grey, framed, or of nearly one colour. Photos smaller than a crop are passed over. Batches are made ahead,
     in threads.
 
     Raises:
@@ -130,7 +130,16 @@ def _changed(cut: NDArray[np.uint8], size: int, random: np.random.Generator) -> 
         cut = np.asarray(Image.open(buffer))
     if random.random() < _GREY:
         cut = np.asarray(Image.fromarray(cut).convert("L").convert("RGB"))
-    return cut
+    return _framed(cut, random) if random.random() < _FRAMED else cut
+
+
+def _framed(cut: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:
+    """With some dark lines along its sides, as scanned slides have (Kodak's images, too)."""
+    light = np.ones(cut.shape[:2])
+    for side in range(4):
+        turned = np.rot90(light, side)  # a view
+        turned[: int(random.integers(0, 4))] *= random.uniform(0, 0.8)
+    return (cut * light[:, :, None]).astype(np.uint8)
 
 
 def _flat(size: int, random: np.random.Generator) -> NDArray[np.uint8]:
