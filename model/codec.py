@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.devices import native_dtype
+from model.devices import native_dtype, standard_settings
 from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
 from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, quantize
 from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
 from model.tiling import run_tiled
-from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id
+from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
 DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
 
@@ -140,7 +140,7 @@ class Codec:
 
     Args:
         model: in float32, as `load_weights` gives it.
-        model_id: written into files; only files of the same model are decoded.
+        model_id: written into files. Files of other released models are decoded by those.
         device: where the networks run.
         dtype: of the networks; by default bfloat16 where the device computes in it natively. The
             context model is always exact, so streams decode alike whatever is chosen here.
@@ -154,6 +154,7 @@ class Codec:
         dtype: torch.dtype | None = None,
     ) -> None:
         self.model_id = model_id
+        self._others: dict[str, Codec] = {}
         self.device = device
         self.dtype = dtype or native_dtype(device)
         self.model = model.to(device)
@@ -173,6 +174,7 @@ class Codec:
         """The most iterations this model can make."""
         return self.model.config.iterations
 
+    @standard_settings()
     @torch.inference_mode()
     def encode(
         self,
@@ -209,36 +211,31 @@ class Codec:
         """Pixels (H, W, 3), or (H, W) of a grey photo, after all iterations that `file` has.
 
         Raises:
-            RgcError: another model's file, no whole iteration, or a stream that does not decode.
+            RgcError: an unknown model's file, no whole iteration, or a stream that does not decode.
         """
-        for reconstruction in self._reconstructions(file, tile):  # noqa: B007 - the last one counts
-            pass
-        return _to_pixels(reconstruction[0], file)
+        return self.decode_each(file, tile)[-1]
 
-    def decode_each(self, file: RgcFile, tile: int = DEFAULT_TILE) -> Iterator[NDArray[np.uint8]]:
+    @standard_settings()
+    @torch.inference_mode()
+    def decode_each(self, file: RgcFile, tile: int = DEFAULT_TILE) -> list[NDArray[np.uint8]]:
         """What `decode` gives after one iteration, after two, and so on."""
-        for reconstruction in self._reconstructions(file, tile):
-            yield _to_pixels(reconstruction[0], file)
+        codec, state, images = self._of(file), _State(), []
+        for i, (symbols, level) in enumerate(codec._decoded(file)):
+            reconstruction, decoder = codec._synthesize(symbols, level, state, i, tile)
+            state = _State(reconstruction, None, decoder)
+            images.append(_to_pixels(reconstruction[0], file))
+        return images
 
-    def symbols(self, file: RgcFile) -> Iterator[Tensor]:
+    @standard_settings()
+    @torch.inference_mode()
+    def symbols(self, file: RgcFile) -> list[Tensor]:
         """Of each iteration (1, symbols, H/8, W/8): the part of decoding that is exact.
 
         Raises:
             RgcError: see `decode`.
         """
-        for symbols, _ in self._decoded(file):
-            yield symbols
+        return [symbols for symbols, _ in self._of(file)._decoded(file)]
 
-    @torch.inference_mode()
-    def _reconstructions(self, file: RgcFile, tile: int) -> Iterator[Tensor]:
-        """P[1], P[2], ... (1, 3, H, W), padded."""
-        state = _State()
-        for i, (symbols, level) in enumerate(self._decoded(file)):
-            reconstruction, decoder = self._synthesize(symbols, level, state, i, tile)
-            state = _State(reconstruction, None, decoder)
-            yield reconstruction
-
-    @torch.inference_mode()
     def _decoded(self, file: RgcFile) -> Iterator[tuple[Tensor, Tensor]]:
         """Symbols and level (1,) of each iteration."""
         self._check(file)
@@ -254,9 +251,19 @@ class Codec:
             earlier = symbols if earlier is None else torch.cat([earlier, symbols], dim=1)
             yield symbols, level
 
+    def _of(self, file: RgcFile) -> "Codec":
+        """This codec, or one with the model that a file was encoded with."""
+        if file.model_id == self.model_id:
+            return self
+        if file.model_id not in self._others:
+            try:
+                weights = load_weights(released_weights(file.model_id))
+            except ValueError as error:
+                raise RgcError(f"it was encoded with another model: {error}") from error
+            self._others[file.model_id] = Codec(weights, file.model_id, self.device, self.dtype)
+        return self._others[file.model_id]
+
     def _check(self, file: RgcFile) -> None:
-        if file.model_id != self.model_id:
-            raise RgcError(f"it was encoded with model {file.model_id}; this is {self.model_id}")
         if not file.codes:
             raise RgcError("it was cut off before its first iteration was complete: nothing to decode")
         if len(file.codes) > self.iterations:

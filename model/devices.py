@@ -1,4 +1,7 @@
-"""What a device computes in."""
+"""What a device computes in, and torch's settings while it does."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -13,3 +16,21 @@ def native_dtype(device: torch.device) -> torch.dtype:
         fast_avx512 = capabilities.get("avx512_bf16", False) and "Intel" not in capabilities["cpu_name"]
         native = fast_avx512 or capabilities.get("amx_bf16", False)
     return torch.bfloat16 if native else torch.float32
+
+
+@contextmanager
+def standard_settings() -> Iterator[None]:
+    """No autocast, float32 and the CPU as defaults: whatever the caller has set shows in no file.
+
+    Autocast would change the context model's sums, from which every bit after them follows.
+    """
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        if (dtype := torch.get_default_dtype()) != torch.float32:
+            torch.set_default_dtype(torch.float32)
+            stack.callback(torch.set_default_dtype, dtype)
+        yield

@@ -171,12 +171,8 @@ def _read(decoder: constriction.stream.queue.RangeDecoder, distribution: Distrib
 def _predict(
     context: ContextModel, step: Step, earlier: Tensor | None, codes: Tensor, level: Tensor
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Mean and log2 of scale of a step's symbols, (N, symbols) each, in units of 1/16.
-
-    Whatever the caller has set, it computes in float32.
-    """
-    with torch.autocast(codes.device.type, enabled=False):
-        mean, log_scale = context.predict(step, earlier, codes, level)
+    """Mean and log2 of scale of a step's symbols, (N, symbols) each, in units of 1/16."""
+    mean, log_scale = context.predict(step, earlier, codes, level)
     return _integers(mean, ACTIVATION_UNIT), _integers(log_scale, ACTIVATION_UNIT)
 
 

@@ -9,9 +9,26 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from model.devices import standard_settings
 from model.network import CodecConfig, ResidualGRUCodec
 
-DEFAULT_WEIGHTS = Path(__file__).parent / "rgc.safetensors"
+_FOLDER = Path(__file__).parent
+# What photos are encoded with. Each file here is named by its id, and none is ever removed: .rgc files name
+# the model that decodes them.
+DEFAULT_MODEL = "rgc-88bc9222f6f2"
+DEFAULT_WEIGHTS = _FOLDER / f"{DEFAULT_MODEL}.safetensors"
+
+
+def released_weights(model_id: str) -> Path:
+    """The weights of a model that was the default once.
+
+    Raises:
+        ValueError: there is none of that id; the message names those that there are.
+    """
+    released = sorted(path.stem for path in _FOLDER.glob("*.safetensors"))
+    if model_id not in released:
+        raise ValueError(f"model {model_id} is none of those that this rgc has: {', '.join(released)}")
+    return _FOLDER / f"{model_id}.safetensors"
 
 
 def save_weights(model: ResidualGRUCodec, path: Path, training: str = "") -> None:
@@ -48,7 +65,8 @@ def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
     Raises:
         ValueError: see `read_config` and `ContextModel.check_exact`.
     """
-    model = ResidualGRUCodec(read_config(path))
+    with standard_settings():
+        model = ResidualGRUCodec(read_config(path))
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
     model.load_state_dict(tensors)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from model import ms_ssim as ms_ssim_module
 from model.codec import Codec, Goal
 from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
 from model.format.container import ITERATION_OVERHEAD, RgcError, read_rgc
@@ -172,7 +173,10 @@ def test_refuses_files_it_cannot_decode(tiny_codec: Codec, astronaut: Image.Imag
     photo = decode_image(astronaut.resize((32, 32)))
     file = encode_photo(tiny_codec, photo, Settings(iterations=1))
     for broken, message in (
-        (replace(file, model_id="rgc-ffffffffffff"), "encoded with model rgc-ffffffffffff; this is rgc-01"),
+        (
+            replace(file, model_id="rgc-ffffffffffff"),
+            "rgc-ffffffffffff is none of those that this rgc has: rgc-",
+        ),
         (replace(file, codes=()), "nothing to decode"),
         (replace(file, codes=file.codes * 4), "4 iterations; model rgc-0123456789ab has 3"),
         (replace(file, codes=(b"xyz",)), "iteration 1: a stream of 3 bytes"),
@@ -241,3 +245,26 @@ def test_symbols_decode_alike_with_other_threads_precisions_and_processes(
     }
     symbols = shipped_codec.model.config.symbols
     assert len(decoded) == 1 and len(decoded.pop()) == sum(symbols[:2]) * 26 * 32 * 2
+
+
+def test_the_caller_s_settings_change_nothing(
+    shipped_codec: Codec, astronaut: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Autocast, a default dtype or device, deterministic modes: neither symbols nor MS-SSIM follow them."""
+    photo, settings = decode_image(astronaut.crop((0, 0, 90, 70))), Settings(target_ms_ssim=0.8)
+    expected = encode_photo(shipped_codec, photo, settings)
+    ms_ssim_module._band.cache_clear()
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            encoded = encode_photo(Codec.load(), photo, settings)
+            decoded = shipped_codec.decode(expected)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+        ms_ssim_module._band.cache_clear()
+    assert encoded == expected
+    assert np.array_equal(decoded, shipped_codec.decode(expected))

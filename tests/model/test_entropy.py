@@ -45,13 +45,6 @@ def test_symbols_far_from_their_prediction_survive() -> None:
     assert torch.equal(decode_iteration(context, 0, None, (10, 14), LEVEL, stream), codes)
 
 
-def test_the_caller_s_autocast_changes_nothing() -> None:
-    context, codes = tiny_model().context, random_codes(1)
-    expected = encode_iteration(context, 1, before(1), codes, LEVEL)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert encode_iteration(context, 1, before(1), codes, LEVEL) == expected
-
-
 def logistic_symbols(means: torch.Tensor, log_scale: float) -> torch.Tensor:
     uniform = torch.rand(means.shape, generator=torch.Generator().manual_seed(0))
     return (means + torch.logit(uniform) * 2**log_scale).round().clamp(-LARGEST_SYMBOL, LARGEST_SYMBOL)
