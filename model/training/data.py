@@ -21,7 +21,7 @@ _File = tuple[str, Callable[[], bytes]]  # its name, and what reads it
 _MOST_TRIES = 10_000  # to find a photo that is large enough
 
 # Shares of crops that are changed, so that the codec has seen what archives hold.
-_HALVED, _RECOMPRESSED, _GREY, _FLAT, _FRAMED = 0.25, 0.1, 0.03, 0.02, 0.1
+HALVED, RECOMPRESSED, GREY, FLAT, FRAMED = 0.25, 0.1, 0.03, 0.02, 0.1
 
 
 class PhotoSet:
@@ -106,11 +106,11 @@ def crops(sets: Sequence[PhotoSet], size: int, batch: int, seed: tuple[int, ...]
 
 
 def _crop(photos: PhotoSet, size: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    if random.random() < _FLAT:
+    if random.random() < FLAT:
         return _flat(size, random)
     for _ in range(_MOST_TRIES):
         pixels = photos[int(random.integers(len(photos)))]
-        whole = 2 * size if random.random() < _HALVED and min(pixels.shape[:2]) >= 2 * size else size
+        whole = 2 * size if random.random() < HALVED and min(pixels.shape[:2]) >= 2 * size else size
         room = np.array(pixels.shape[:2]) - whole
         if room.min() < 0:
             continue
@@ -124,13 +124,13 @@ def _crop(photos: PhotoSet, size: int, random: np.random.Generator) -> NDArray[n
 def _changed(cut: NDArray[np.uint8], size: int, random: np.random.Generator) -> NDArray[np.uint8]:
     if len(cut) > size:
         cut = np.asarray(Image.fromarray(cut).reduce(2))
-    if random.random() < _RECOMPRESSED:
+    if random.random() < RECOMPRESSED:
         buffer = io.BytesIO()
         Image.fromarray(cut).save(buffer, "JPEG", quality=int(random.integers(50, 96)))
         cut = np.asarray(Image.open(buffer))
-    if random.random() < _GREY:
+    if random.random() < GREY:
         cut = np.asarray(Image.fromarray(cut).convert("L").convert("RGB"))
-    return _framed(cut, random) if random.random() < _FRAMED else cut
+    return _framed(cut, random) if random.random() < FRAMED else cut
 
 
 def _framed(cut: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """What training takes for distortion: measures of each photo that see every pixel up to its border."""
 
-from functools import lru_cache
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from model.ms_ssim import K1, K2, SCALE_WEIGHTS
 
 SIGMA = 1.5
 _RADIUS = 5
+_constants: dict[tuple[str, torch.device], Tensor] = {}
 _SMALLEST_SIDE = 8  # of a scale of SSIMULACRA2
 
 # SSIMULACRA2 (Sneyers 2022), as in libjxl and in the package `ssimulacra2`.
@@ -79,6 +80,7 @@ def ssimulacra2_distance(images: Tensor, reference: Tensor) -> Tensor:
         images, reference: sRGB (N, 3, H, W) in 0 to 1.
     """
     linear, linear_reference = _linear(images), _linear(reference)
+    weights = _constant("SSIMULACRA2", _ssimulacra2_weights, images.device)
     total = images.new_zeros(images.shape[0])
     for scale, channels in enumerate(_CHANNELS_OF_SCALES):
         if min(linear.shape[-2:]) < _SMALLEST_SIDE:
@@ -86,8 +88,7 @@ def ssimulacra2_distance(images: Tensor, reference: Tensor) -> Tensor:
         if scale:
             linear, linear_reference = F.avg_pool2d(linear, 2), F.avg_pool2d(linear_reference, 2)
         features = _ssimulacra2_features(_xyb(linear)[:, channels], _xyb(linear_reference)[:, channels])
-        weights = _ssimulacra2_weights(images.device)[channels, scale]
-        total = total + (features * weights).sum(dim=(1, 2, 3))
+        total = total + (features * weights[channels, scale]).sum(dim=(1, 2, 3))
     return total * _SSIMULACRA2_SCALE
 
 
@@ -115,7 +116,7 @@ def _linear(srgb: Tensor) -> Tensor:
 
 def _xyb(linear: Tensor) -> Tensor:
     """Linear RGB to X, Y, B in SSIMULACRA2's positive ranges."""
-    opsin = torch.tensor(_OPSIN, device=linear.device)
+    opsin = _constant("opsin", lambda: torch.tensor(_OPSIN), linear.device)
     mixed = torch.einsum("ij,njhw->nihw", opsin, linear) + _OPSIN_BIAS
     first, second, third = (mixed.clamp(min=1e-5) ** (1 / 3) - _OPSIN_BIAS ** (1 / 3)).unbind(dim=1)
     x, y = 0.5 * (first - second), 0.5 * (first + second)
@@ -134,12 +135,21 @@ def _ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def blur(x: Tensor) -> Tensor:
     """Gaussian blur of sigma 1.5, 11 taps, reflecting at the border, as two matrix products."""
-    rows, columns = (_blur_matrix(n, x.device) for n in x.shape[-2:])
+    height, width = x.shape[-2:]
+    rows = _constant(f"blur {height}", lambda: _blur_matrix(height), x.device)
+    columns = _constant(f"blur {width}", lambda: _blur_matrix(width), x.device)
     return rows @ (x @ columns.T)
 
 
-@lru_cache(64)
-def _blur_matrix(length: int, device: torch.device) -> Tensor:
+def _constant(name: str, make: Callable[[], Tensor], device: torch.device) -> Tensor:
+    """Made on the first call: a CUDA graph cannot copy from the CPU, and a compiler need not trace `make`."""
+    key = name, device
+    if key not in _constants:
+        _constants[key] = make().to(device)
+    return _constants[key]
+
+
+def _blur_matrix(length: int) -> Tensor:
     """(length, length): each row holds the window around its position, reflected into the image."""
     offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
@@ -150,13 +160,12 @@ def _blur_matrix(length: int, device: torch.device) -> Tensor:
             period = 2 * length
             position = (row + offset) % period
             matrix[row, min(position, period - 1 - position)] += value
-    return matrix.float().to(device)
+    return matrix.float()
 
 
-@lru_cache(4)
-def _ssimulacra2_weights(device: torch.device) -> Tensor:
+def _ssimulacra2_weights() -> Tensor:
     """(3, 6, 2, 3)"""
     weights = torch.zeros(3, 6, 2, 3)
     for place, weight in _SSIMULACRA2_WEIGHTS.items():
         weights[place] = weight
-    return weights.to(device)
+    return weights

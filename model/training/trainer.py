@@ -78,13 +78,13 @@ class TrainingConfig:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def price_share_at(self, step: int) -> float:
+    def price_share_at(self, step: float) -> float:
         start, whole = (share * self.steps for share in self.price_ramp)
         if step >= whole:
             return 1.0
         return 0.03 + 0.97 * max(step - start, 0.0) / (whole - start)
 
-    def learning_rate_at(self, step: int) -> float:
+    def learning_rate_at(self, step: float) -> float:
         warmup = min((step + 1) / (0.01 * self.steps), 1.0)
         left = min((self.steps - step) / max(self.decay * self.steps, 1.0), 1.0)
         return self.learning_rate * warmup * (1 - math.cos(math.pi * left)) / 2
@@ -133,16 +133,18 @@ class Trainer:
         if max(config.iterations) >= model.config.iterations:
             raise ValueError(f"iterations is {config.iterations}, the model has {model.config.iterations}")
         self.step = 0
-        self._parameters = _trained(model, config.iterations)
-        trained = {id(p) for p in self._parameters}
-        self._matrices = [(w, m) for w, m in _matrices(model) if id(w) in trained]
-        in_matrices = {id(weight) for weight, _ in self._matrices}
-        others = [p for p in self._parameters if id(p) not in in_matrices]
+        self.distortion = distortion  # may be replaced by a compiled one
+        self.parameters = _trained(model, config.iterations)
+        trained = {id(p) for p in self.parameters}
+        # What Muon takes, and what AdamW does.
+        self.matrices = [(w, m) for w, m in _matrices(model) if id(w) in trained]
+        in_matrices = {id(weight) for weight, _ in self.matrices}
+        self.others = [p for p in self.parameters if id(p) not in in_matrices]
         self._optimizers: list[torch.optim.Optimizer] = [
             torch.optim.Muon(
-                [matrix for _, matrix in self._matrices], weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+                [matrix for _, matrix in self.matrices], weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
             ),
-            torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            torch.optim.AdamW(self.others, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
 
     def train_step(self, images: Tensor) -> tuple[float, StepFigures]:
@@ -155,9 +157,9 @@ class Trainer:
             raise FloatingPointError(f"the loss is {loss} at step {self.step}: lower the learning rate")
         self.model.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(self._parameters, 1.0)
-        for weight, matrix in self._matrices:
-            matrix.grad = None if weight.grad is None else _as_matrix(weight.grad)
+        clip_grad_norm_(self.parameters, 1.0)
+        for weight, matrix in self.matrices:
+            matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
         for optimizer in self._optimizers:
             optimizer.step()
         self.step += 1
@@ -183,7 +185,7 @@ class Trainer:
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
             rate, reconstruction = self._run(images, level, iteration)
         rate = rate.float()
-        total, structure, square, perceived = distortion(reconstruction, images, self.config.weights)
+        total, structure, square, perceived = self.distortion(reconstruction, images, self.config.weights)
         cheap, dear = (math.log(price) for price in self.config.prices)
         share = self.config.price_share_at(self.step) if price_share is None else price_share
         price = torch.exp(cheap + (dear - cheap) * level) * share
@@ -252,7 +254,7 @@ class Trainer:
         if changed.keys() - {"steps", "decay"} or state["step"] > self.config.steps:  # it may be made longer
             raise ValueError(f"{path} was saved under another configuration (there, here): {changed}")
         saved = state["model"]
-        trained = {id(p) for p in self._parameters}
+        trained = {id(p) for p in self.parameters}
         still = {name: p for name, p in self.model.named_parameters() if id(p) not in trained}
         if any(name not in saved or not torch.equal(p, saved[name]) for name, p in still.items()):
             raise ValueError(f"{path} was started from other weights than those given here")
@@ -301,7 +303,7 @@ def _trained(model: ResidualGRUCodec, iterations: Sequence[int]) -> list[nn.Para
     return [*parameters, model.log_scale] if max(iterations) > 0 else parameters
 
 
-def _as_matrix(weight: Tensor) -> Tensor:
+def as_matrix(weight: Tensor) -> Tensor:
     """A convolution's kernel (out, in, height, width) as (out, height width in), a view if channels-last."""
     return weight.permute(0, 2, 3, 1).flatten(1)
 
@@ -320,7 +322,7 @@ def _matrices(model: ResidualGRUCodec) -> list[tuple[nn.Parameter, nn.Parameter]
             and not name.startswith("context.")
             and not edges & {*name.split(".")}
         ):
-            matrix = nn.Parameter(_as_matrix(layer.weight.data))
+            matrix = nn.Parameter(as_matrix(layer.weight.data))
             assert matrix.data_ptr() == layer.weight.data_ptr()
             pairs.append((cast(nn.Parameter, layer.weight), matrix))
     return pairs

@@ -37,13 +37,13 @@ def decode_pillow(data: bytes) -> Pixels:
 
 CODECS = {
     "jpeg": PillowCodec(
-        "JPEG", {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 15, 20, 30, 45, 60, 75, 85, 92, 97)
+        "JPEG", {"optimize": True, "subsampling": "4:2:0"}, (5, 10, 15, 22, 35, 50, 68, 82, 91, 96)
     ),
-    "webp": PillowCodec("WEBP", {"method": 6}, (0, 10, 25, 40, 55, 70, 80, 88, 94, 98)),
+    "webp": PillowCodec("WEBP", {"method": 6}, (0, 12, 30, 50, 68, 80, 89, 94, 98)),
     "avif": PillowCodec(
-        "AVIF", {"subsampling": "4:2:0", "speed": 4}, (2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 88, 94, 98)
+        "AVIF", {"subsampling": "4:2:0", "speed": 4}, (2, 10, 20, 32, 44, 56, 67, 77, 86, 93)
     ),
 }
 if util.find_spec("pillow_jxl"):
     import_module("pillow_jxl")  # registers JPEG XL with Pillow
-    CODECS["jxl"] = PillowCodec("JXL", {"effort": 7}, (10, 20, 30, 40, 50, 60, 70, 78, 85, 91, 95, 97))
+    CODECS["jxl"] = PillowCodec("JXL", {"effort": 7}, (5, 20, 35, 50, 63, 74, 83, 90, 95))
