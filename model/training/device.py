@@ -14,7 +14,8 @@ from model.network import ResidualGRUCodec
 from model.search import LEVELS
 from model.training.data import FLAT, FRAMED, GREY, HALVED
 from model.training.trainer import (
-    MUON_LEARNING_RATE_SCALE,
+    EDGES_SCALE,
+    MUON_SCALE,
     StepFigures,
     Trainer,
     TrainingConfig,
@@ -165,11 +166,13 @@ class DeviceTrainer:
         self._trainer, self._photos, self._captured = trainer, photos, captured
         device = trainer.device
         self.learning_rate, self.price_share = (torch.zeros((), device=device) for _ in range(2))
-        self._muon_rate = torch.zeros((), device=device)
+        self._muon_rate, self._edges_rate = (torch.zeros((), device=device) for _ in range(2))
         self._muon = BatchedMuon(trainer.matrices, self._muon_rate)
         self._adamw = torch.optim.AdamW(
-            trainer.others,
-            lr=self.learning_rate,
+            [
+                {"params": trainer.edges, "lr": self._edges_rate},
+                {"params": trainer.context, "lr": self.learning_rate},
+            ],
             betas=(0.9, 0.98),
             weight_decay=0.0,
             fused=True,
@@ -194,7 +197,8 @@ class DeviceTrainer:
     def step(self, learning_rate: float, price_share: float) -> tuple[Tensor, StepFigures]:
         """One step; the loss and figures stay on the device, and the next step may overwrite them."""
         self.learning_rate.fill_(learning_rate)
-        self._muon_rate.fill_(learning_rate * MUON_LEARNING_RATE_SCALE)
+        self._muon_rate.fill_(learning_rate * MUON_SCALE)
+        self._edges_rate.fill_(learning_rate * EDGES_SCALE)
         self.price_share.fill_(price_share)
         iteration, _ = self._trainer.draw(1)
         self._trainer.step += 1

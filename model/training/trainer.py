@@ -21,9 +21,10 @@ from model.training.data import PhotoSet, crops
 from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distance
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
-# Over AdamW's. Muon's steps are already scaled to AdamW's size; at 2 and 1.5e-3 training goes astray in a
-# hundred steps, since nothing bounds the blocks' shortcuts.
-MUON_LEARNING_RATE_SCALE = 0.6
+# Learning rates over the configuration's, which is the context model's. Muon's steps are already scaled to
+# AdamW's size; at 2e-3 training goes astray in a hundred steps, since nothing bounds the blocks' shortcuts.
+# The first and last layers' steps show as wrong brightness and colour: at 1e-3, by five grey levels.
+MUON_SCALE, EDGES_SCALE = 0.7, 0.3
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,16 @@ class Trainer:
         self.distortion = distortion  # may be replaced by a compiled one
         self.parameters = _trained(model, config.iterations)
         trained = {id(p) for p in self.parameters}
-        # What Muon takes, and what AdamW does.
+        # What Muon takes, and what AdamW does, in two groups.
         self.matrices = [(w, m) for w, m in _matrices(model) if id(w) in trained]
-        in_matrices = {id(weight) for weight, _ in self.matrices}
-        self.others = [p for p in self.parameters if id(p) not in in_matrices]
+        self.context = [p for i in config.iterations for p in model.context.parameters_of(i)]
+        apart = {id(p) for p in (*(weight for weight, _ in self.matrices), *self.context)}
+        self.edges = [p for p in self.parameters if id(p) not in apart]
+        muon = {"params": [matrix for _, matrix in self.matrices], "scale": MUON_SCALE}
+        adamw = [{"params": self.edges, "scale": EDGES_SCALE}, {"params": self.context, "scale": 1.0}]
         self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(
-                [matrix for _, matrix in self.matrices], weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
-            ),
-            torch.optim.AdamW(self.others, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+            torch.optim.Muon([muon], weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(adamw, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
 
     def train_step(self, images: Tensor) -> tuple[float, StepFigures]:
@@ -225,9 +227,8 @@ class Trainer:
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         for optimizer in self._optimizers:
-            scale = MUON_LEARNING_RATE_SCALE if isinstance(optimizer, torch.optim.Muon) else 1.0
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * scale
+                group["lr"] = learning_rate * group["scale"]
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint: all of it or, if stopped on the way, nothing."""
