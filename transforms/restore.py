@@ -1,6 +1,5 @@
 """The way back: .rgc files to photos."""
 
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,25 +9,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from model.codec import Codec
-from model.files import decode_pixels, with_alpha
+from model.files import decode_pixels, view_of, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
-from model.photos.reading import PHOTO_SUFFIXES
+from model.photos.names import PHOTO_SUFFIXES
+from model.photos.writing import image_file
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, raise_if_broken
 from transforms.progress import stop_if_full
-from transforms.storage.files import join, read_bytes, write_over
+from transforms.storage.files import join, read_bytes, set_modified, write_over
 from transforms.storage.status import ConflictError
 
 _LOG = logging.getLogger(__name__)
 
-_SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {},
-    "jpeg": {"quality": 95, "subsampling": 0},
-    "webp": {"quality": 95, "method": 4},
+ORIGINAL = "original"  # each image in the format that it came from
+SUFFIXES = {
+    "png": (".png",),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "webp": (".webp",),
+    "tiff": (".tif", ".tiff"),
+    "heif": (".heic", ".heif", ".hif"),
+    "avif": (".avif",),
 }
 
 
@@ -53,12 +55,13 @@ class Restored:
 
 @dataclass(frozen=True)
 class RestoredFile:
-    """What became of one .rgc file: the image's URI, or why there is none."""
+    """What became of one .rgc file: the image's URI, or why there is none; and what that has no place for."""
 
     photo: Photo
     pixels: int
     uri: str | None
     error: str = ""
+    could_not: tuple[str, ...] = ()
 
 
 def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
@@ -109,16 +112,19 @@ def write_image(
     """
     if restored.file is None or restored.pixels is None:
         return RestoredFile(restored.photo, 0, None, restored.error)
+    image_format = format_for(restored.file, image_format)
     uri = join(output, image_name(restored.photo.relative, image_format))
     try:
-        data = image_bytes(with_alpha(restored.file, restored.pixels), image_format)
+        data, could_not = image_bytes(restored.file, with_alpha(restored.file, restored.pixels), image_format)
         write_over(uri, data, None)
+        set_modified(uri, modified_of(restored.file))
     except ConflictError as error:
         return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: {error}, and is not overwritten")
     except Exception as error:  # one bad file never stops a run
         stop_if_full(error, stop_path)
         return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: writing {uri}: {error}")
-    return RestoredFile(restored.photo, restored.pixels.shape[0] * restored.pixels.shape[1], uri)
+    pixels = restored.pixels.shape[0] * restored.pixels.shape[1]
+    return RestoredFile(restored.photo, pixels, uri, could_not=tuple(could_not))
 
 
 def image_name(relative: str, image_format: str) -> str:
@@ -128,36 +134,32 @@ def image_name(relative: str, image_format: str) -> str:
     """
     name = relative.removesuffix(".rgc")
     path = PurePosixPath(name)
-    of_this_format = path.suffix.lower() in _SUFFIXES[image_format]
+    of_this_format = path.suffix.lower() in SUFFIXES[image_format]
     if of_this_format and PurePosixPath(path.stem).suffix.lower() not in PHOTO_SUFFIXES:
         return name
-    return name + _SUFFIXES[image_format][0]
+    return name + SUFFIXES[image_format][0]
 
 
-def image_bytes(image: Image.Image, image_format: str) -> bytes:
-    """The image in a format that people have programs for, with its metadata.
+def format_for(file: RgcFile, image_format: str) -> str:
+    """A format that is written: for "original" the source's own, PNG where that is none of them."""
+    if image_format != ORIGINAL:
+        return image_format
+    own = file.metadata.format.lower() if file.metadata is not None else ""
+    return own if own in SUFFIXES else "png"
 
-    JPEG has no alpha channel: the image is shown on white there.
+
+def modified_of(file: RgcFile) -> int | None:
+    """When the source was last changed, nanoseconds since 1970, if that is known."""
+    return None if file.source is None else file.source.modified_ns
+
+
+def image_bytes(file: RgcFile, image: Image.Image, image_format: str) -> tuple[bytes, list[str]]:
+    """The image in a format that people have programs for, with its metadata, and what that has no place for.
+
+    Args:
+        file: what the image was decoded from.
     """
-    if image_format == "jpeg" and image.mode in ("LA", "RGBA"):
-        info, alpha = image.info, image.getchannel("A")
-        opaque = image.convert(image.mode.removesuffix("A"))
-        image = Image.composite(opaque, Image.new(opaque.mode, image.size, "white"), alpha)
-        image.info = info
-    metadata: dict[str, Any] = {
-        key: image.info[key] for key in ("exif", "icc_profile", "xmp") if key in image.info
-    }
-    if image_format == "png" and "xmp" in metadata:
-        metadata["pnginfo"] = _png_xmp(metadata.pop("xmp"))
-    buffer = io.BytesIO()
-    image.save(buffer, image_format.upper(), **metadata, **_SAVE_OPTIONS[image_format])
-    return buffer.getvalue()
-
-
-def _png_xmp(xmp: bytes) -> PngInfo:
-    info = PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
-    return info
+    return image_file(image, image_format.upper(), file.metadata, view_of(file))
 
 
 def _pixels(loaded: LoadedRgc) -> int:

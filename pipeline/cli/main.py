@@ -14,7 +14,8 @@ import typer
 from model.codec import Codec
 from model.files import TargetOutOfReachError, encode_photo, to_image
 from model.format.container import RgcError, read_rgc
-from model.photos.reading import NotAPhotoError, UnreadablePhotoError
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError
 from model.weights.loading import DEFAULT_WEIGHTS
 from pipeline.audit.manifests import WhereError, open_manifests
 from pipeline.audit.report import print_audit, read_audit
@@ -26,7 +27,9 @@ from pipeline.cli.options import (
     EncodeIterations,
     ImageFormat,
     MaxBpp,
+    Overwrite,
     TargetMsSsim,
+    check_destination,
     check_run,
     find_device,
     format_of,
@@ -61,11 +64,12 @@ from pipeline.runners.supervise import Outcome, supervise
 from pipeline.runners.temporary import temporary_folder
 from transforms.find import find_files
 from transforms.load import load_photo
-from transforms.restore import image_bytes
+from transforms.restore import format_for, image_bytes, modified_of
 from transforms.storage.files import (
     OUTPUT_FOLDERS,
     absolute,
     read_bytes,
+    set_modified,
     write_bytes,
 )
 
@@ -145,9 +149,11 @@ def encode(
     max_bpp: MaxBpp = None,
     iterations: EncodeIterations = None,
     device: DeviceOption = Device.AUTO,
+    overwrite: Overwrite = False,
 ) -> None:
     """Encode one photo, without Beam."""
     settings = read_settings(target_ms_ssim, max_bpp, iterations)
+    check_destination(photo, rgc, overwrite, "RGC")
     codec = Codec.load(find_device(device))
     try:
         found = list(find_files(photo))
@@ -172,16 +178,22 @@ def decode(
     ] = None,
     iterations: DecodeIterations = None,
     device: DeviceOption = Device.AUTO,
+    overwrite: Overwrite = False,
 ) -> None:
     """Decode one .rgc file, without Beam."""
     image_format = image_format or format_of(photo)
+    check_destination(rgc, photo, overwrite, "PHOTO")
     codec = Codec.load(find_device(device))
     try:
         file = read_rgc(read_bytes(rgc), rgc)
         image = to_image(codec, file if iterations is None else file.first_iterations(iterations))
-        write_bytes(photo, image_bytes(image, image_format))
+        data, could_not = image_bytes(file, image, format_for(file, image_format))
+        write_bytes(photo, data)
+        set_modified(photo, modified_of(file))
     except (OSError, ValueError) as error:
         fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
+    if could_not:
+        stderr.print(f"{photo} has no place for: {'; '.join(could_not)}", highlight=False, markup=False)
 
 
 @app.command()

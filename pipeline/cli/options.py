@@ -16,13 +16,18 @@ from pipeline.runners.dataflow import choose_dataflow_options
 from pipeline.runners.names import is_local
 from pipeline.runners.portable import wait_for_the_job
 from transforms.find import Source, find_source
-from transforms.storage.files import is_remote, writing_to
+from transforms.restore import SUFFIXES
+from transforms.storage.files import find_status, is_remote, is_same_file, writing_to
 
 
 class ImageFormat(StrEnum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+    TIFF = "tiff"
+    HEIF = "heif"
+    AVIF = "avif"
+    ORIGINAL = "original"
 
 
 class Device(StrEnum):
@@ -84,12 +89,28 @@ def find_device(device: Device) -> str:
         raise typer.BadParameter(str(error), param_hint="--device") from error
 
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]
+
+
+def check_destination(source: str, destination: str, overwrite: bool, name: str) -> None:
+    """Raises typer.BadParameter where a file is there that was not to be written over, or is the source."""
+    try:
+        if is_same_file(source, destination):
+            raise typer.BadParameter(f"{destination} is {source} itself", param_hint=name)
+        if not overwrite and find_status(destination) is not None:
+            text = f"{destination} is there already; --overwrite writes over it"
+            raise typer.BadParameter(text, param_hint=name)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint=name) from error
+
+
 def format_of(photo: str) -> ImageFormat:
-    suffix = Path(photo).suffix.lower().removeprefix(".").replace("jpg", "jpeg")
-    if suffix not in list(ImageFormat):
-        known = ", ".join(ImageFormat)
-        raise typer.BadParameter(f"{photo} ends in none of {known}; say which", param_hint="--format")
-    return ImageFormat(suffix)
+    suffix = Path(photo).suffix.lower()
+    for name, suffixes in SUFFIXES.items():
+        if suffix in suffixes:
+            return ImageFormat(name)
+    known = ", ".join(SUFFIXES)
+    raise typer.BadParameter(f"{photo} ends in none of {known}; say which", param_hint="--format")
 
 
 def read_beam_options(arguments: list[str]) -> PipelineOptions:

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import typer
 from rich.console import Console
 
+from model.files import view_of
 from model.format.container import RgcFile
 from pipeline.audit.compare import compare, print_comparison
 from pipeline.audit.report import AuditReport, audit, print_failed, print_totals
@@ -28,7 +29,8 @@ stderr = Console(stderr=True, soft_wrap=True)
 def content_of(file: RgcFile) -> dict[str, Any]:
     """What `rgc info` says of a file, as JSON has it."""
     lengths = file.prefix_bytes()
-    metadata = {name: len(getattr(file, name)) for name in ("exif", "icc_profile", "xmp", "alpha")}
+    seen = view_of(file)
+    metadata = {name: len(getattr(seen, name)) for name in ("exif", "icc_profile", "xmp")}
     return {
         "width": file.width,
         "height": file.height,
@@ -36,6 +38,8 @@ def content_of(file: RgcFile) -> dict[str, Any]:
         "model": file.model_id,
         "complete": len(file.codes) == len(file.ms_ssim),
         **{f"{name}_bytes": size for name, size in metadata.items()},
+        "alpha_bytes": len(file.alpha),
+        "metadata_blocks": len(file.metadata.blocks) if file.metadata is not None else 0,
         "source": asdict(file.source) if file.source else {},
         "iterations": [
             {"bytes": length, "ms_ssim": quality}

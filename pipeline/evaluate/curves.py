@@ -15,7 +15,9 @@ import torch
 from model.codec import Codec
 from model.files import encode_photos
 from model.format.container import read_rgc
-from model.photos.reading import DecodedPhoto, NotAPhotoError, UnreadablePhotoError, check_name, read_photo
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError, check_name
+from model.photos.reading import DecodedPhoto, read_photo
 from model.settings import Settings
 from model.weights.loading import DEFAULT_WEIGHTS
 from pipeline.evaluate.codecs import CODECS, decode_pillow
