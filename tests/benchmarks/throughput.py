@@ -1,14 +1,16 @@
-"""Megapixels per second of the bare codec and of the whole pipeline, on the same photos in one run.
+"""What the codec computes, and its speed, bare and in the pipeline, on the same photos in one run.
 
-    python -m tests.benchmarks.throughput [--photos 6] [--width 2000] [--height 1500] [--device cpu]
+    python -m tests.benchmarks.throughput [--photos 6] [--width 2000] [--height 1500] [--target 0.95]
 
-Prints the machine's convolution throughput, what share of it the bare codec reaches, and what share of the
-bare codec's speed the pipeline reaches.
+Prints the machine's convolution throughput; multiply-accumulates a pixel of each iteration's networks; and,
+for encoding to a target and decoding: megapixels a second, multiply-accumulates a pixel and their share of
+the machine's throughput. `tests.benchmarks.codecs` puts other codecs beside it.
 """
 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +19,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.codec import Codec, Goal
-from model.files import choose_device
-from model.network import CODE_STRIDE
+from model.codec import Codec
+from model.files import choose_device, encode_photos
 from model.photos.reading import read_photo
-from model.settings import Settings
-from model.weights.loading import model_id
+from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
+from model.weights.loading import DEFAULT_WEIGHTS, model_id
 from pipeline.compress import CompressJob, compress
 from pipeline.runners.run import choose_execution, run
+from tests.benchmarks.operations import operations
 from tests.benchmarks.photos import make_photos
 from transforms.find import find_source
 from transforms.manifest.rows import Run
@@ -47,25 +49,23 @@ def convolution_flops(codec: Codec) -> float:
     return operations / fastest
 
 
-@torch.inference_mode()
-def operations_per_pixel(codec: Codec) -> list[float]:
-    """Of each iteration, twice its multiply-accumulates for each pixel, with the context model's."""
-    model, operations = codec.model, []
-    images = torch.rand(1, 3, 256, 256, device=codec.device)
-    reconstruction = model.first_reconstruction(images)
-    codes = torch.empty(1, 0, 256 // CODE_STRIDE, 256 // CODE_STRIDE, device=codec.device)
-    for i in range(codec.iterations):
-        stage = model.stage(i)
-        if i == stage.first:
-            states = stage.encoder_state(), stage.decoder_state()
-        with FlopCounterMode(display=False) as counter:
-            logits, encoder = stage.encode(images, reconstruction, states[0], i)
-            bits = torch.where(logits >= 0, 1.0, -1.0)
-            reconstruction, decoder = stage.decode(bits, reconstruction, states[1], i)
-            codes, states = torch.cat([codes, bits], dim=1), (encoder, decoder)
-            model.context.cross_entropy(codes, i)
-        operations.append(counter.get_total_flops() / images[:, 0].numel())
-    return operations
+def print_operations(codec: Codec) -> None:
+    print("kMAC a pixel:  encoder  decoder  context")
+    for number, counted in enumerate(operations(codec.model), start=1):
+        columns = (counted.encoder, counted.decoder, counted.context)
+        print(f"iteration {number}:  ", *(f"{count / 1e3:8.2f}" for count in columns))
+
+
+def timed(work: Callable[[], object], megapixels: float, peak: float) -> str:
+    """Speed of some work on so many megapixels, what it computes and what share of the peak that is."""
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    with FlopCounterMode(display=False) as counter:
+        work()
+    operations_done = counter.get_total_flops()
+    share = f"{operations_done / seconds / peak:.0%} of the convolution's speed"
+    return f"{megapixels / seconds:.3f} MP/s, {operations_done / 2e9 / megapixels:.1f} kMAC a pixel, {share}"
 
 
 def main() -> None:
@@ -73,41 +73,44 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=6)
     parser.add_argument("--width", type=int, default=2000)
     parser.add_argument("--height", type=int, default=1500)
-    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--target", type=float, default=DEFAULT_TARGET_MS_SSIM)
+    parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS, help="for the bare codec")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-
-    device = choose_device(arguments.device)
-    codec = Codec.load(device)
-    peak, cost = convolution_flops(codec), operations_per_pixel(codec)
+    device, settings = choose_device(arguments.device), Settings(target_ms_ssim=arguments.target)
+    codec = Codec.load(device, weights=arguments.weights)
+    peak = convolution_flops(codec)
     print(f"{device}, {codec.dtype}, {torch.get_num_threads()} threads")
     print(f"3x3 convolution: {peak / 1e9:.0f} GFLOP/s")
-    print("kMAC a pixel of each iteration:", *(f"{operations / 2e3:.1f}" for operations in cost))
+    print_operations(codec)
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "photos"
         paths = list(make_photos(folder, arguments.photos, arguments.width, arguments.height))
-        photos = [read_photo(path.read_bytes()).pixels for path in paths]
-        megapixels = sum(pixels.shape[0] * pixels.shape[1] for pixels in photos) / 1e6
-        goal = Goal(iterations=arguments.iterations)
-        codec.encode(photos[:1], [goal], [False])  # warm up
+        photos = [read_photo(path.read_bytes()) for path in paths]
+        megapixels = sum(photo.pixels[:, :, 0].size for photo in photos) / 1e6
+        files = encode_photos(codec, photos[:1], [settings])  # warm up
 
-        started = time.perf_counter()
-        for pixels in photos:
-            codec.encode([pixels], [goal], [False])
-        bare = megapixels / (time.perf_counter() - started)
+        def encode() -> None:
+            files[:] = [encode_photos(codec, [photo], [settings])[0] for photo in photos]
 
-        settings = Settings(iterations=arguments.iterations)
-        this_run = Run("benchmark", model_id(), settings.to_json())
-        options = PipelineOptions([])
-        job = CompressJob(find_source(str(folder)), str(Path(temporary) / "out"), settings, this_run, device)
-        started = time.perf_counter()
-        run(partial(compress, job), choose_execution(options, device), options)
-        whole = megapixels / (time.perf_counter() - started)
+        encoded = timed(encode, megapixels, peak)
+        decoded = timed(lambda: [codec.decode(encoded.file) for encoded in files], megapixels, peak)
+        passes = [len(encoded.file.codes) for encoded in files]
+        print(f"encode to MS-SSIM {arguments.target}, trials and measuring included: {encoded}")
+        print(f"decode: {decoded}; iterations: {', '.join(map(str, passes))}")
+        if arguments.weights == DEFAULT_WEIGHTS:
+            speed = pipeline_speed(folder, Path(temporary) / "out", settings, device, megapixels)
+            print(f"pipeline: {speed:.3f} MP/s (its start included)")
 
-    share = f"{bare * 1e6 * sum(cost[: arguments.iterations]) / peak:.0%} of the convolution's speed"
-    print(f"bare codec: {bare:.3f} MP/s over {arguments.iterations} iterations, {share}")
-    print(f"pipeline:   {whole:.3f} MP/s, {whole / bare:.0%} of the bare codec's (its start included)")
+
+def pipeline_speed(folder: Path, out: Path, settings: Settings, device: str, megapixels: float) -> float:
+    this_run = Run("benchmark", model_id(), settings.to_json())
+    options = PipelineOptions([])
+    job = CompressJob(find_source(str(folder)), str(out), settings, this_run, device)
+    started = time.perf_counter()
+    run(partial(compress, job), choose_execution(options, device), options)
+    return megapixels / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
