@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from pipeline.evaluate.curves import (
     MS_SSIM,
     SSIMULACRA2,
     Axis,
+    Curve,
     RatePoint,
     bd_rate,
+    decibels,
     pillow_curves,
     rate_at,
     rgc_curve,
@@ -36,6 +39,7 @@ matplotlib.use("agg")  # before pyplot: no screen is needed
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
+_GOOD = 70  # of SSIMULACRA2
 _WITH_BD_RATES = (MS_SSIM, SSIMULACRA2)
 
 
@@ -178,6 +182,19 @@ def _print_points(evaluation: Evaluation, console: Console) -> None:
         if (ratios := [point.border_ratio for point in curve if point.border_ratio is not None])
     )
     console.print("border of each:", ", ".join(others), highlight=False)
+    if (target := target_of_median(evaluation.curves["rgc"], _GOOD)) is not None:
+        console.print(f"half of the photos have SSIMULACRA2 {_GOOD} at MS-SSIM {target:.4f}", highlight=False)
+
+
+def target_of_median(curve: Curve, score: float) -> float | None:
+    """The lowest target at which the median of SSIMULACRA2 is `score`, linear in decibels between targets."""
+    points = sorted((p for p in curve if p.setting is not None), key=lambda point: point.setting or 0)
+    medians = [point.median_ssimulacra2 or 0 for point in points]
+    for (below, above), (low, high) in zip(pairwise(points), pairwise(medians), strict=True):
+        if low < score <= high:
+            first, last = decibels(below.setting or 0), decibels(above.setting or 0)
+            return 1 - 10 ** (-(first + (last - first) * (score - low) / (high - low)) / 10)
+    return None
 
 
 def plot_evaluation(evaluation: Evaluation, path: Path) -> None:

@@ -16,7 +16,7 @@ from model.weights.loading import save_weights
 from pipeline.cli.main import app
 from pipeline.evaluate.curves import RatePoint, read_folder
 from pipeline.evaluate.metrics import Measures
-from pipeline.evaluate.report import compare, read_earlier, to_json
+from pipeline.evaluate.report import compare, read_earlier, target_of_median, to_json
 from tests.conftest import tiny_model
 
 
@@ -89,6 +89,17 @@ def test_other_codecs_are_taken_from_an_earlier_evaluation_of_the_same_photos(
     earlier.write_text("[]")
     with pytest.raises(ValueError, match=r"earlier.json is no evaluation's JSON"):
         read_earlier(earlier, photos)
+
+
+def test_the_target_at_which_half_of_the_photos_are_good() -> None:
+    curve = [
+        RatePoint(0.1, 0.9, median_ssimulacra2=40, setting=0.9),
+        RatePoint(0.2, 0.96, median_ssimulacra2=60, setting=0.96),
+        RatePoint(0.4, 0.99, median_ssimulacra2=80, setting=0.99),
+        RatePoint(0.9, 0.99, median_ssimulacra2=95, setting=None),
+    ]
+    assert target_of_median(curve, 70) == pytest.approx(0.98)
+    assert target_of_median(curve, 40) is None and target_of_median(curve, 90) is None
 
 
 def test_evaluate_refuses_a_wrong_call_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
