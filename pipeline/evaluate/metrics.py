@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
+from model.border import border_errors
 from model.ms_ssim import ms_ssim
 
-BORDER = 4  # pixels, of which the error is measured by itself
 _BUTTERAUGLI = "butteraugli_main"  # of Debian's libjxl-devtools
 
 Pixels = NDArray[np.uint8]
@@ -31,8 +31,8 @@ class Measures:
         psnr: in dB, at most 148.
         ssimulacra2: 100 for equal images, 90 hard to tell apart, 70 good, 50 medium; without limit below.
         butteraugli: its 3-norm, 0 for equal images; None where `butteraugli_main` is not installed.
-        border_error, inside_error: mean absolute error in grey levels, of the outermost `BORDER` pixels
-            and of all others.
+        border_error, inside_error: mean absolute error in grey levels, of the outermost pixels and
+            of all others, see `border_errors`.
     """
 
     bits_per_pixel: float
@@ -57,21 +57,20 @@ def measure(length: int, decoded: Pixels, pixels: Pixels) -> Measures:
     if decoded.ndim == 2:
         decoded = np.repeat(decoded[:, :, None], 3, axis=2)
     error = np.abs(decoded.astype(float) - pixels)
-    border = np.ones(error.shape[:2], bool)
-    border[BORDER:-BORDER, BORDER:-BORDER] = False
+    border_error, inside_error = border_errors(decoded, pixels)
     with tempfile.TemporaryDirectory() as folder:
         paths = Path(folder) / "original.ppm", Path(folder) / "decoded.ppm"
         for path, image in zip(paths, (pixels, decoded), strict=True):
             Image.fromarray(image).save(path)
         perceived, distance = float(compute_ssimulacra2(*paths)), _butteraugli(*paths)
     return Measures(
-        bits_per_pixel=length * 8 / border.size,
+        bits_per_pixel=length * 8 / (pixels.shape[0] * pixels.shape[1]),
         ms_ssim=quality(decoded, pixels),
         psnr=10 * math.log10(255**2 / max(np.square(error).mean(), 1e-10)),
         ssimulacra2=perceived,
         butteraugli=distance,
-        border_error=float(error[border].mean()),
-        inside_error=float(error[~border].mean()) if not border.all() else 0.0,
+        border_error=border_error,
+        inside_error=inside_error,
     )
 
 

@@ -25,7 +25,7 @@ from model.photos.metadata.common import Found
 from model.settings import Settings
 from pipeline.audit import verify as verify_module
 from pipeline.audit.manifests import open_manifests
-from pipeline.audit.verify import TOLERANCE, Check, Finding, Verification, verify
+from pipeline.audit.verify import TOLERANCE, Check, CheckError, Finding, Verification, _check_border, verify
 from pipeline.cli.main import app
 from tests.runs import rows
 from tests.storage import Storage, upload_folder
@@ -325,10 +325,22 @@ def test_what_a_row_claims_is_measured(photos: Path, tmp_path: Path, shipped_cod
     assert wrong.finding == Finding.QUALITY and wrong.difference == pytest.approx(-2 * TOLERANCE, abs=1e-4)
 
 
-def test_files_of_another_model_do_not_decode(photos: Path, tmp_path: Path, tiny_codec: Codec) -> None:
+def test_files_of_another_released_model_are_verified_by_it(
+    photos: Path, tmp_path: Path, tiny_codec: Codec
+) -> None:
     rgc("compress", photos / "a.jpg", tmp_path / "out", *TARGET)
-    (wrong,) = checked(tmp_path / "out", tiny_codec).mismatches
-    assert wrong.finding == Finding.RGC_UNREADABLE and "rgc-0123456789ab" in wrong.detail
+    assert not checked(tmp_path / "out", tiny_codec).mismatches
+
+
+def test_a_frame_of_wrong_pixels_is_found(astronaut_pixels: NDArray[np.uint8]) -> None:
+    decoded = astronaut_pixels.copy()
+    decoded[:4] = np.clip(decoded[:4] + 30.0, 0, 255)
+    decoded[:, -4:] //= 2
+    _check_border(astronaut_pixels, astronaut_pixels)
+    with pytest.raises(
+        CheckError, match=r"error of \d+\.\d grey levels in the outermost 4 pixels, 0\.0 inside"
+    ):
+        _check_border(decoded, astronaut_pixels)
 
 
 def test_objects(
