@@ -233,7 +233,7 @@ class DeviceTrainer:
         trainer.model.zero_grad()
         loss, figures = trainer.loss(images, level, iteration, self.price_share)
         loss.backward()  # type: ignore[no-untyped-call]
-        clip_grad_norm_(trainer.parameters, 1.0, foreach=True)
+        clip_grad_norm_(trainer.parameters, 1.0)
         self._muon.step()
         self._adamw.step()
         return loss.detach(), figures

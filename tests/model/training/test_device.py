@@ -1,10 +1,15 @@
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from model.network import ResidualGRUCodec
 from model.training import device
@@ -107,3 +112,33 @@ def test_a_step_without_waits_trains_what_the_usual_one_trains() -> None:
         return {name for name, value in trained.named_parameters() if not torch.equal(value, before[name])}
 
     assert changed(subject.model) == changed(usual.model)
+
+
+class NothingFromTheHost(TorchDispatchMode):
+    """Refuses operations that take tensors of the CPU and of a device together, but for plain numbers."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        of_the_host = [x for x in tensors if x.device.type == "cpu" and x.ndim]
+        assert not of_the_host or len(of_the_host) == len(tensors), f"{function} copies from the host"
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("iteration", [0, 1])
+def test_a_step_neither_waits_for_its_device_nor_copies_to_it(
+    monkeypatch: pytest.MonkeyPatch, iteration: int
+) -> None:
+    """What a CUDA graph demands. On the meta device there is nothing to wait for: reading a value fails."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which meta does not know
+    monkeypatch.setattr(torch.optim, "AdamW", MagicMock())  # whose `capturable` is for GPUs alone
+    meta = torch.device("meta")
+    trainer = Trainer(ResidualGRUCodec(TINY).to(meta), replace(CONFIG, iterations=(iteration,)), meta)
+    subject = DeviceTrainer(trainer, DevicePhotos([ramps(80, 80, 99)], 64, meta), captured=False)
+    subject.step(1e-3, 1.0)  # makes the constants
+    with NothingFromTheHost():
+        loss, _ = subject.step(1e-3, 1.0)
+    assert loss.is_meta
+    with pytest.raises(RuntimeError):
+        loss.item()

@@ -14,6 +14,7 @@ from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from model.weights.loading import save_weights
 from pipeline.cli.main import app
+from pipeline.evaluate.codecs import CODECS
 from pipeline.evaluate.curves import RatePoint, read_folder
 from pipeline.evaluate.metrics import Measures
 from pipeline.evaluate.report import compare, read_earlier, target_of_median, to_json
@@ -53,6 +54,7 @@ def test_evaluate_measures_files_that_another_process_decodes(
     expected = [encoded.file for encoded in encode_photos(codec, [photo] * 3, goals)]
     (tmp_path / "published.txt").write_text("0.1, 0.9\n0.5, 0.97\n1.0, 0.99\n")
     monkeypatch.delattr(Codec, "decode")  # not in this process
+    monkeypatch.setitem(CODECS, "jpeg", replace(CODECS["jpeg"], qualities=(5, 60, 96)))
     figures = evaluate(
         tmp_path, images, "--weights", weights, "--targets", "0.01,0.99", "--against", "jpeg",
         "--published", tmp_path / "published.txt", "--plot", tmp_path / "plot",
