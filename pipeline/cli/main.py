@@ -309,10 +309,10 @@ def estimate_command(
 def evaluate_command(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="Folder of photos.", exists=True)],
     targets: Annotated[
-        str | None, typer.Option(help="MS-SSIM of rgc's files. [default: nine from 0.85 to 0.995]")
+        str | None, typer.Option(help="MS-SSIM of rgc's files.", show_default="nine from 0.85 to 0.995")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Codecs. [default: jpeg,webp,avif; jxl where its plugin is installed]")
+        str | None, typer.Option(help="Codecs.", show_default="jpeg,webp,avif; jxl where its plugin is there")
     ] = None,
     reuse: Annotated[
         Path | None,
