@@ -25,6 +25,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 120
 # AdamW's size; at 2e-3 training goes astray in a hundred steps, since nothing bounds the blocks' shortcuts.
 # The first and last layers' steps show as wrong brightness and colour: at 1e-3, by five grey levels.
 MUON_SCALE, EDGES_SCALE = 0.7, 0.3
+# By how much more the outermost four pixels count in the squared error: they are known from one side only.
+BORDER_EMPHASIS = 3.0
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class TrainingConfig:
         steps, batch, crop: length of the run, crops a step, their side in pixels, a multiple of 16.
         learning_rate: at its peak; it rises over the first 1% of the steps, stays, and falls to zero on
             a cosine over the last `decay` of them.
-        prices: of the trained iterations, at level 0 and at level 1: nats of distortion for each bit
+        prices: of each trained iteration, at level 0 and at level 1: nats of distortion for each bit
             per pixel; in between they are interpolated by their logarithm.
         price_ramp: shares of the steps between which prices rise from 3% to the whole. From the first
             step of a new model they would kill the symbols before the decoder uses them.
@@ -55,7 +57,7 @@ class TrainingConfig:
     crop: int
     learning_rate: float
     decay: float
-    prices: tuple[float, float]
+    prices: tuple[tuple[float, float], ...]
     price_ramp: tuple[float, float]
     weights: tuple[float, float, float, float]
     seed: int = 0
@@ -65,6 +67,8 @@ class TrainingConfig:
             raise ValueError(f"crop is {self.crop}; it is a multiple of {STRIDE}")
         if not self.iterations or min(self.iterations) < 0:
             raise ValueError(f"iterations is {self.iterations}; it holds one number or more, from 0")
+        if len(self.prices) != len(self.iterations):
+            raise ValueError(f"{len(self.prices)} pairs of prices, {len(self.iterations)} iterations")
         start, whole = self.price_ramp
         if not 0 <= start <= whole:
             raise ValueError(f"price_ramp is {self.price_ramp}; its first share is the smaller")
@@ -74,7 +78,7 @@ class TrainingConfig:
         """Raises ValueError naming the file where its keys are not those above, or its values are wrong."""
         try:
             read = tomllib.loads(path.read_text())
-            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in read.items()}
+            values = {key: _as_tuples(value) for key, value in read.items()}
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
@@ -89,6 +93,10 @@ class TrainingConfig:
         warmup = min((step + 1) / (0.01 * self.steps), 1.0)
         left = min((self.steps - step) / max(self.decay * self.steps, 1.0), 1.0)
         return self.learning_rate * warmup * (1 - math.cos(math.pi * left)) / 2
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
@@ -115,11 +123,14 @@ def distortion(
     constants are errors that nobody sees.
     """
     structure = 1 - ms_ssim_to_the_border(images, reference)
-    square = (images - reference).square().mean(dim=(1, 2, 3))
+    squares = (images - reference).square()
+    square, inside = (x.sum(dim=(1, 2, 3)) / images[0].numel() for x in (squares, squares[:, :, 4:-4, 4:-4]))
+    outermost = square - inside
     perceived = ssimulacra2_distance(images, reference)
     low = (F.avg_pool2d(images, STRIDE) - F.avg_pool2d(reference, STRIDE)).square().mean(dim=(1, 2, 3))
-    logarithms = (structure + 1e-3).log(), (square + 1e-5).log(), (perceived + 0.1).log(), (low + 1e-6).log()
-    total = torch.stack([w * value for w, value in zip(weights, logarithms, strict=True)]).sum(dim=0)
+    emphasized = square + BORDER_EMPHASIS * outermost
+    errors = structure + 1e-3, emphasized + 1e-5, perceived + 0.1, low + 1e-6
+    total = torch.stack([w * error.log() for w, error in zip(weights, errors, strict=True)]).sum(dim=0)
     return total, structure, square, perceived
 
 
@@ -188,7 +199,7 @@ class Trainer:
             rate, reconstruction = self._run(images, level, iteration)
         rate = rate.float()
         total, structure, square, perceived = self.distortion(reconstruction, images, self.config.weights)
-        cheap, dear = (math.log(price) for price in self.config.prices)
+        cheap, dear = map(math.log, self.config.prices[self.config.iterations.index(iteration)])
         share = self.config.price_share_at(self.step) if price_share is None else price_share
         price = torch.exp(cheap + (dear - cheap) * level) * share
         psnr = -10 * torch.log10(square.detach() + 1e-12)

@@ -20,7 +20,7 @@ CONFIG = TrainingConfig(
     crop=64,
     learning_rate=3e-3,
     decay=0.3,
-    prices=(3.0, 0.5),
+    prices=((3.0, 0.5),),
     price_ramp=(0.1, 0.5),
     weights=(0.3, 0.2, 0.4, 0.1),
 )
@@ -31,11 +31,11 @@ batch = 2
 crop = 64
 learning_rate = 3e-3
 decay = 0.3
-prices = [3.0, 0.5]
+prices = [[3.0, 0.5]]
 price_ramp = [0.1, 0.5]
 weights = [0.3, 0.2, 0.4, 0.1]
 """
-LATER = replace(CONFIG, iterations=(1, 2), prices=(0.8, 0.2))
+LATER = replace(CONFIG, iterations=(1, 2), prices=((0.8, 0.3), (0.3, 0.1)))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ batch = 6
 crop = 32
 learning_rate = 1e-3
 decay = 0.3
-prices = [3.0, 0.5]
+prices = {prices}
 price_ramp = [0.0, 0.1]
 weights = [0.3, 0.2, 0.4, 0.1]
 """
@@ -48,8 +48,8 @@ def call(photos: Path, config: str, *arguments: object) -> Result:
 
 
 def test_train_goes_on_where_it_stopped_and_measures_held_out_photos(tmp_path: Path, photos: Path) -> None:
-    first = call(photos, CONFIG.format(iterations=[0], steps=1), "--evaluate-on", photos)
-    second = call(photos, CONFIG.format(iterations=[0], steps=2), "--evaluate-on", photos)
+    first = call(photos, CONFIG.format(iterations=[0], prices=[[3.0, 0.5]], steps=1), "--evaluate-on", photos)
+    second = call(photos, CONFIG.format(iterations=[0], prices=[[3.0, 0.5]], steps=2), "--evaluate-on", photos)
     assert first.exit_code == second.exit_code == 0, first.output + second.output
     assert "step 1/1: loss" in first.output and "held-out photos; iteration 1: " in first.output
     assert "going on from step 1 of 2" in second.output and "step 2/2" in second.output
@@ -62,14 +62,14 @@ def test_train_goes_on_where_it_stopped_and_measures_held_out_photos(tmp_path: P
         assert all(set(means) == measured and means["bits_per_pixel"] > 0 for means in levels.values())
     save_weights(tiny_model(), tmp_path / "other.safetensors")
     other = call(
-        photos, CONFIG.format(iterations=[0], steps=2), "--start-from", tmp_path / "other.safetensors"
+        photos, CONFIG.format(iterations=[0], prices=[[3.0, 0.5]], steps=2), "--start-from", tmp_path / "other.safetensors"
     )
     assert other.exit_code == 1 and "checkpoint.pt was started from other weights" in other.output
     assert load_weights(tmp_path / "out" / "rgc.safetensors").config == TINY
 
 
 def test_later_iterations_are_trained_on_a_first_one_that_stays(tmp_path: Path, photos: Path) -> None:
-    config = CONFIG.format(iterations=[1, 2], steps=2)
+    config = CONFIG.format(iterations=[1, 2], prices=[[3.0, 0.5]] * 2, steps=2)
     alone = call(photos, config)
     assert alone.exit_code == 1 and "--start-from says what they come after" in alone.output
     no_weights = call(photos, config, "--start-from", photos / "a.png")
