@@ -32,11 +32,11 @@ def load_photo(photo: Photo) -> LoadedPhoto:
 def load_or_reject(
     photo: Photo, run: Run, given_up: frozenset[str] = frozenset(), progress_path: str | None = None
 ) -> TaggedOutput:
-    """A `LOADED` photo, or the row of one `REJECTED`: `kept` if it is no photo, `failed` if unreadable.
+    """A `LOADED` photo, or a `REJECTED` one's row: `kept` if it is no photo, `failed` if unreadable.
 
     Args:
         given_up: URIs of photos that are not to be read: see `pipeline.runners.supervise`.
-        progress_path: see `report_in_progress`.
+        progress_path: see `report`.
     """
     if photo.uri in given_up:
         return TaggedOutput(REJECTED, ManifestRow.not_encoded(run, photo, "failed", KILLS_WORKERS))

@@ -1,4 +1,4 @@
-"""What a night brings: another machine's storage, faults, kills, a full disk; with every way to run."""
+"""Remote storage, faults, kills and a full disk, with every way to run."""
 
 import errno
 import os
@@ -95,17 +95,17 @@ def test_storage_and_every_way_to_run(
     assert len(list(list_folder("gs://archive/images"))) == 2
 
 
-def test_a_night_of_faults(storage: Storage, photo_folder: Path) -> None:
+def test_faults_change_nothing(storage: Storage, photo_folder: Path) -> None:
     more_photos(photo_folder, 6)
     upload_folder(photo_folder, SOURCE)
-    rgc("compress", SOURCE, "gs://archive/calm", *ONE_BY_ONE)
+    rgc("compress", SOURCE, "gs://archive/undisturbed", *ONE_BY_ONE)
     storage.fault_rate, storage.stall_seconds = 0.2, 0.2
-    result = rgc("compress", SOURCE, "gs://archive/night", *ONE_BY_ONE)
+    result = rgc("compress", SOURCE, "gs://archive/faults", *ONE_BY_ONE)
     storage.fault_rate = 0.0
     assert "10 photos: 8 encoded, 1 kept, 1 failed" in result.output
     assert storage.faults.total() > 5
-    assert rows("gs://archive/night") == rows("gs://archive/calm")
-    assert codes("gs://archive/night") == codes("gs://archive/calm")
+    assert rows("gs://archive/faults") == rows("gs://archive/undisturbed")
+    assert codes("gs://archive/faults") == codes("gs://archive/undisturbed")
     assert not [file for file in list_folder("gs://archive") if "partial" in file.uri or "temp" in file.uri]
 
 
@@ -172,7 +172,7 @@ def test_a_job_elsewhere_goes_on_and_ctrl_c_says_so(photo_folder: Path, tmp_path
     assert len(rows(output)) == 14
 
 
-def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_does_not_end_the_run(photo_folder: Path, tmp_path: Path) -> None:
     """As the system does for memory. The other one does not finish its share alone before the run goes on."""
     more_photos(photo_folder, 80)
     output = tmp_path / "out"
@@ -187,7 +187,7 @@ def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Pa
     assert len(rows(output)) == 84 and len(codes(output)) == 82
 
 
-def test_a_photo_that_kills_its_workers_does_not_end_the_night(
+def test_a_photo_that_kills_its_workers_does_not_end_the_run(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     more_photos(photo_folder, 20)

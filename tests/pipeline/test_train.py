@@ -7,7 +7,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights
-from pipeline.cli import train
+from pipeline import train
 from pipeline.cli.main import app
 
 CONFIG = """

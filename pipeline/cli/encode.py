@@ -1,0 +1,46 @@
+"""`rgc encode`."""
+
+from typing import Annotated
+
+from model.codec import Codec
+from model.files import TargetOutOfReachError, encode_photo
+from model.photos.reading import NotAPhotoError, UnreadablePhotoError
+from pipeline.cli.options import (
+    Device,
+    DeviceOption,
+    EncodeIterations,
+    MaxBpp,
+    TargetMsSsim,
+    find_device,
+    place,
+    read_settings,
+)
+from pipeline.cli.terminal import fail, stdout
+from transforms.find import find_files
+from transforms.load import load_photo
+from transforms.storage.files import write_bytes
+
+
+def encode(
+    photo: Annotated[str, place("PHOTO")],
+    rgc: Annotated[str, place("RGC")],
+    target_ms_ssim: TargetMsSsim = None,
+    max_bpp: MaxBpp = None,
+    iterations: EncodeIterations = None,
+    device: DeviceOption = Device.AUTO,
+) -> None:
+    """Encode one photo, without Beam."""
+    settings = read_settings(target_ms_ssim, max_bpp, iterations)
+    codec = Codec.load(find_device(device))
+    try:
+        found = list(find_files(photo))
+        if len(found) != 1:
+            fail(f"{photo}: {len(found)} files, not one; rgc compress takes folders")
+        loaded = load_photo(found[0])
+        file = encode_photo(codec, loaded.decoded, settings, loaded.source_record(settings))
+        write_bytes(rgc, file.to_bytes())
+    except (NotAPhotoError, UnreadablePhotoError, TargetOutOfReachError, OSError) as error:
+        fail(f"{photo}: {error}")
+    size = len(file.to_bytes())
+    rate = size * 8 / (file.width * file.height)
+    stdout.print(f"{rgc}: {size} bytes, {rate:.3f} bits per pixel, MS-SSIM {file.ms_ssim[-1]:.4f}")
