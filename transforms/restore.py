@@ -1,6 +1,5 @@
 """Decoding: .rgc files to photos."""
 
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from model.codec import Codec
 from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
 from model.photos.reading import PHOTO_SUFFIXES
+from model.photos.writing import image_bytes
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, raise_if_broken
 from transforms.progress import stop_if_full
@@ -25,11 +23,6 @@ from transforms.storage.status import ConflictError
 _LOG = logging.getLogger(__name__)
 
 _SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {},
-    "jpeg": {"quality": 95, "subsampling": 0},
-    "webp": {"quality": 95, "method": 4},
-}
 
 
 @dataclass(frozen=True)
@@ -130,32 +123,6 @@ def image_name(relative: str, image_format: str) -> str:
     if of_this_format and PurePosixPath(path.stem).suffix.lower() not in PHOTO_SUFFIXES:
         return name
     return name + _SUFFIXES[image_format][0]
-
-
-def image_bytes(image: Image.Image, image_format: str) -> bytes:
-    """The image in a format that people have programs for, with its metadata.
-
-    JPEG has no alpha channel: the image is shown on white there.
-    """
-    if image_format == "jpeg" and image.mode in ("LA", "RGBA"):
-        info, alpha = image.info, image.getchannel("A")
-        opaque = image.convert(image.mode.removesuffix("A"))
-        image = Image.composite(opaque, Image.new(opaque.mode, image.size, "white"), alpha)
-        image.info = info
-    metadata: dict[str, Any] = {
-        key: image.info[key] for key in ("exif", "icc_profile", "xmp") if key in image.info
-    }
-    if image_format == "png" and "xmp" in metadata:
-        metadata["pnginfo"] = _png_xmp(metadata.pop("xmp"))
-    buffer = io.BytesIO()
-    image.save(buffer, image_format.upper(), **metadata, **_SAVE_OPTIONS[image_format])
-    return buffer.getvalue()
-
-
-def _png_xmp(xmp: bytes) -> PngInfo:
-    info = PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
-    return info
 
 
 def _pixels(loaded: LoadedRgc) -> int:

@@ -1,4 +1,4 @@
-"""What a photo's file holds that its .rgc file will not: an original with any of it should stay."""
+"""What a photo's file holds and its .rgc file will not. An original with any of it should stay."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from PIL import Image
 _TIFF_BITS, _TIFF_SUB_DIRECTORIES = 258, 330
 _PNG_BITS = 24  # where a PNG says how many
 
-# Segments of a JPEG that are carried over, or say only how the picture is stored, by how they begin.
+# Beginnings of a JPEG's segments that are carried over, or only say how the picture is stored.
 _CARRIED_SEGMENTS = (
     ("APP0", b""),
     ("APP1", b"Exif\0\0"),
@@ -23,15 +23,15 @@ _CARRIED_SEGMENTS = (
 )
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # but those within the pixels' bits
 _JPEG_END = b"\xff\xd9"
-_LEAST_CONTENT = 64  # bytes; what some cameras leave at a file's end is less, and no picture fits into it
+_LEAST_CONTENT = 64  # bytes: no picture fits into less, and some cameras leave less at a file's end
 
 _HEIF_BOXES = {b"ftyp", b"meta", b"mdat", b"free", b"skip"}  # of a picture alone
-# What viewers show as if it were sRGB: by number in ITU-T H.273, 2 being "unspecified".
+# Viewers show these as if they were sRGB: numbers of ITU-T H.273, 2 being "unspecified".
 _LIKE_SRGB = {"color_primaries": {1, 2, 5, 6}, "transfer_characteristics": {1, 2, 6, 13}}
 
 
 def left_out(image: Image.Image, data: bytes) -> Iterator[str]:
-    """What a loaded file holds beyond the first picture in 8 bits of sRGB, EXIF, ICC profile and XMP.
+    """What a loaded file holds besides its first picture in 8 bits of sRGB, EXIF, ICC profile and XMP.
 
     Thumbnails do not count.
     """
@@ -51,7 +51,7 @@ def left_out(image: Image.Image, data: bytes) -> Iterator[str]:
 
 
 def _bits(image: Image.Image, data: bytes) -> int:
-    """Of a channel, as the file has them: Pillow opens some with more than 8 as if they had 8."""
+    """Of a channel in the file: Pillow opens some with more than 8 as if they had 8."""
     if image.format == "PNG":
         return data[_PNG_BITS]
     if image.format == "TIFF" and image.mode != "F":

@@ -1,8 +1,6 @@
-"""Photos in the formats that people have them in: pixels upright, metadata kept."""
+"""Reading photos: pixels upright, metadata kept."""
 
 import io
-import re
-import struct
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -10,10 +8,11 @@ from pathlib import PurePosixPath
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from model.format.container import MAX_PIXELS
 from model.photos.left_out import left_out
+from model.photos.metadata import exif_of, orientation_of, upright_exif, upright_xmp, xmp_of
 
 pillow_heif.register_heif_opener()
 
@@ -30,8 +29,8 @@ RAW_SUFFIXES = frozenset(
 )
 VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mpeg .mts .webm .wmv".split())
 
-# Flat colour takes a JPEG 1 byte for 64 pixels, a PNG 1 for 344 (8,256 with 1-bit pixels), a WebP 1 for
-# tens of thousands. Sizes that any machine has the memory for are let through whatever they claim.
+# One byte of flat colour is 64 pixels of a JPEG, 344 of a PNG (8,256 with 1-bit pixels), tens of thousands of
+# a WebP. Any machine has the memory for HARMLESS_PIXELS.
 HARMLESS_PIXELS = 25_000_000
 MAX_PIXELS_A_BYTE = 10_000
 
@@ -44,21 +43,14 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_TIFF_LONG = 4
-_XMP_ORIENTATION = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>)\s*)[2-8]")
-# Tags of a TIFF that describe how its pixels are stored, which end with its pixels.
-_TIFF_LAYOUT_TAGS = {
-    254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 321, 322,
-    323, 324, 325, 330, 332, 338, 339, 340, 341, 347, 512, 513, 514, 529, 530, 531, 532, 700, 34675,
-}  # fmt: skip
 
 
 class NotAPhotoError(ValueError):
-    """A file that is no photo rgc reads, and need not be one: it stays as it is."""
+    """A file that is no photo, or of a kind that rgc does not read. It stays as it is."""
 
 
 class UnreadablePhotoError(ValueError):
-    """A photo that its decoder cannot read, or that is refused; the message says why."""
+    """The decoder cannot read a photo, or it is refused; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ class DecodedPhoto:
         exif: a TIFF structure, byte for byte but for the orientation, which is now 1 (of a TIFF: anew).
         icc_profile, xmp: byte for byte (but for an orientation in XMP).
         alpha: the alpha channel as a grey PNG, empty where opaque.
-        notes: what the file holds beyond all of this, in words; empty if it is not known.
+        notes: what else the file holds, in words; empty if that is not known.
     """
 
     pixels: NDArray[np.uint8]
@@ -124,8 +116,8 @@ def decode_image(image: Image.Image) -> DecodedPhoto:
     """What a loaded Pillow image holds: pixels as displayed, and metadata from its `info`."""
     # Before looking at the orientation, which loading a TIFF applies; counting its pages has unloaded it.
     image.load()
-    transposition = _TRANSPOSITIONS.get(_orientation(image))
-    exif, xmp = _upright_exif(_exif(image)), _upright_xmp(_xmp(image))
+    transposition = _TRANSPOSITIONS.get(orientation_of(image))
+    exif, xmp = upright_exif(exif_of(image)), upright_xmp(xmp_of(image))
     icc_profile = image.info.get("icc_profile") or b""
     image_format = image.format or "RAW"
     if image.mode == "CMYK":
@@ -151,53 +143,6 @@ def _check_size(image: Image.Image, file_bytes: int) -> None:
         raise UnreadablePhotoError(
             f"claims {width}x{height} pixels in {file_bytes} bytes: refused as a decompression bomb"
         )
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF must not cost the photo
-        return 1
-
-
-def _exif(image: Image.Image) -> bytes:
-    if image.format != "TIFF":
-        return bytes(image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
-    try:
-        exif = Image.Exif()
-        exif.load(image.getexif().tobytes())  # a copy
-        for tag in _TIFF_LAYOUT_TAGS & set(exif):
-            del exif[tag]
-        return exif.tobytes().removeprefix(b"Exif\0\0") if len(exif) else b""
-    except Exception:  # broken EXIF must not cost the photo
-        return b""
-
-
-def _xmp(image: Image.Image) -> bytes:
-    xmp = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
-    return xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-
-
-def _upright_exif(exif: bytes) -> bytes:
-    """Sets the orientation in the first directory of a TIFF structure to 1, in place."""
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, directory)
-        for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", exif, entry)
-            if tag == ExifTags.Base.Orientation:
-                upright = (
-                    struct.pack(f"{order}I", 1) if kind == _TIFF_LONG else struct.pack(f"{order}HH", 1, 0)
-                )
-                return exif[: entry + 8] + upright + exif[entry + 12 :]
-    except struct.error:  # broken EXIF stays as it is: Pillow reads no orientation from it
-        pass
-    return exif
-
-
-def _upright_xmp(xmp: bytes) -> bytes:
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _cmyk_to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:

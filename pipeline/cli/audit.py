@@ -1,5 +1,3 @@
-"""`rgc audit`."""
-
 import json
 import secrets
 from dataclasses import asdict

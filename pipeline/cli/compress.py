@@ -1,20 +1,10 @@
-"""`rgc compress`."""
-
 from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
 
 from pipeline.audit.report import audit, print_failed, print_totals
-from pipeline.cli.options import (
-    Device,
-    DeviceOption,
-    EncodeIterations,
-    MaxBpp,
-    TargetMsSsim,
-    place,
-    read_settings,
-)
+from pipeline.cli import options
 from pipeline.cli.running import (
     check_run,
     exit_if_stopped,
@@ -36,12 +26,12 @@ from transforms.storage.files import OUTPUT_FOLDERS, absolute, join
 
 def compress(
     context: typer.Context,
-    source: Annotated[str, place("INPUT", "Folder, file, glob or gs:// prefix.")],
-    output: Annotated[str, place("OUTPUT", "Folder or gs:// prefix.")],
-    target_ms_ssim: TargetMsSsim = None,
-    max_bpp: MaxBpp = None,
-    iterations: EncodeIterations = None,
-    device: DeviceOption = Device.AUTO,
+    source: Annotated[str, options.place("INPUT", "Folder, file, glob or gs:// prefix.")],
+    output: Annotated[str, options.place("OUTPUT", "Folder or gs:// prefix.")],
+    target_ms_ssim: options.TargetMsSsim = None,
+    max_bpp: options.MaxBpp = None,
+    iterations: options.EncodeIterations = None,
+    device: options.DeviceOption = options.Device.AUTO,
     max_batch_pixels: Annotated[
         int | None,
         typer.Option(
@@ -51,17 +41,17 @@ def compress(
     ] = None,
 ) -> None:
     """Recompress photos to .rgc files with a Parquet manifest. Beam's own options may follow."""
-    options = read_beam_options(context.args)
-    settings = read_settings(target_ms_ssim, max_bpp, iterations)
-    found, output = check_run(absolute(source), device, options), absolute(output)
+    beam_options = read_beam_options(context.args)
+    settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
+    found, output = check_run(absolute(source), device, beam_options), absolute(output)
     job = CompressJob(found, output, settings, new_run(settings), device)
-    execution = choose_execution(options, device, max_batch_pixels)
+    execution = choose_execution(beam_options, device, max_batch_pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
-        if is_local(options):
-            outcome = supervise(job, execution, options, stderr)
+        if is_local(beam_options):
+            outcome = supervise(job, execution, beam_options, stderr)
         else:
             with temporary_folder():
-                run(partial(compress_graph, job), execution, options)
+                run(partial(compress_graph, job), execution, beam_options)
             outcome = Outcome(job.run, RunCounts())
     _report(outcome, found.uri, output)
 

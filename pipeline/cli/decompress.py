@@ -1,11 +1,9 @@
-"""`rgc decompress`."""
-
 from functools import partial
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import DecodeIterations, Device, DeviceOption, ImageFormat, place
+from pipeline.cli import options
 from pipeline.cli.running import (
     check_run,
     exit_if_stopped,
@@ -24,18 +22,20 @@ from pipeline.runners.temporary import temporary_folder
 
 def decompress(
     context: typer.Context,
-    source: Annotated[str, place("INPUT", ".rgc files: folder, file, glob, gs://.")],
-    output: Annotated[str, place("OUTPUT", "Folder or gs:// prefix.")],
-    image_format: Annotated[ImageFormat, typer.Option("--format", help="Of the images.")] = ImageFormat.PNG,
-    iterations: DecodeIterations = None,
-    device: DeviceOption = Device.AUTO,
+    source: Annotated[str, options.place("INPUT", ".rgc files: folder, file, glob, gs://.")],
+    output: Annotated[str, options.place("OUTPUT", "Folder or gs:// prefix.")],
+    image_format: Annotated[
+        options.ImageFormat, typer.Option("--format", help="Of the images.")
+    ] = options.ImageFormat.PNG,
+    iterations: options.DecodeIterations = None,
+    device: options.DeviceOption = options.Device.AUTO,
 ) -> None:
     """Decode .rgc files to images. Beam's own options may follow."""
-    options = read_beam_options(context.args)
-    job = DecompressJob(check_run(source, device, options), output, image_format, iterations, device)
-    execution = choose_execution(options, device)
-    run_job = partial(run, partial(decompress_graph, job), options=options)
-    here = showing_progress(stderr, "decompress") if is_local(options) else temporary_folder()
+    beam_options = read_beam_options(context.args)
+    job = DecompressJob(check_run(source, device, beam_options), output, image_format, iterations, device)
+    execution = choose_execution(beam_options, device)
+    run_job = partial(run, partial(decompress_graph, job), options=beam_options)
+    here = showing_progress(stderr, "decompress") if is_local(beam_options) else temporary_folder()
     with writing_to_output(output, [""]), waiting_for_a_run(), here as display:
         result = run_job(execution) if display is None else display.run(run_job, execution)
         decoded, failed = count_restored(result)

@@ -1,20 +1,9 @@
-"""`rgc encode`."""
-
 from typing import Annotated
 
 from model.codec import Codec
 from model.files import TargetOutOfReachError, encode_photo
 from model.photos.reading import NotAPhotoError, UnreadablePhotoError
-from pipeline.cli.options import (
-    Device,
-    DeviceOption,
-    EncodeIterations,
-    MaxBpp,
-    TargetMsSsim,
-    find_device,
-    place,
-    read_settings,
-)
+from pipeline.cli import options
 from pipeline.cli.terminal import fail, stdout
 from transforms.find import find_files
 from transforms.load import load_photo
@@ -22,16 +11,16 @@ from transforms.storage.files import write_bytes
 
 
 def encode(
-    photo: Annotated[str, place("PHOTO")],
-    rgc: Annotated[str, place("RGC")],
-    target_ms_ssim: TargetMsSsim = None,
-    max_bpp: MaxBpp = None,
-    iterations: EncodeIterations = None,
-    device: DeviceOption = Device.AUTO,
+    photo: Annotated[str, options.place("PHOTO")],
+    rgc: Annotated[str, options.place("RGC")],
+    target_ms_ssim: options.TargetMsSsim = None,
+    max_bpp: options.MaxBpp = None,
+    iterations: options.EncodeIterations = None,
+    device: options.DeviceOption = options.Device.AUTO,
 ) -> None:
     """Encode one photo, without Beam."""
-    settings = read_settings(target_ms_ssim, max_bpp, iterations)
-    codec = Codec.load(find_device(device))
+    settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
+    codec = Codec.load(options.find_device(device))
     try:
         found = list(find_files(photo))
         if len(found) != 1:

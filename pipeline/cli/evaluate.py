@@ -1,5 +1,3 @@
-"""`rgc evaluate`."""
-
 import json
 from dataclasses import asdict
 from pathlib import Path

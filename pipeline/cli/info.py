@@ -1,5 +1,3 @@
-"""`rgc info`."""
-
 import json
 from dataclasses import asdict
 from typing import Annotated, Any

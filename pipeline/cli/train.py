@@ -1,5 +1,3 @@
-"""`rgc train`."""
-
 from pathlib import Path
 from typing import Annotated
 
