@@ -73,17 +73,24 @@ class RgcImageFile(ImageFile.ImageFile):
         assert self.fp is not None
         try:
             self._file = read_rgc(self.fp.read(), str(self.filename or "data"))
+            info = image_info(self._file)
         except RgcError as error:
             raise SyntaxError(str(error)) from error  # what Pillow expects of a plugin
         self._size = (self._file.width, self._file.height)
         self._mode = ("LA" if self._file.alpha else "L") if self._file.grey else "RGB"
         if self._file.alpha and not self._file.grey:
             self._mode = "RGBA"
-        self.info.update(image_info(self._file))
+        self.info.update(info)
 
     def load(self) -> Any:
         if self._im is None:
-            self._im = to_image(_codec("auto"), self._file).im
+            try:
+                self._im = to_image(_codec("auto"), self._file).im
+            except RgcError as error:
+                raise OSError(str(error)) from error  # what Pillow's own plugins raise of damaged pixels
+            if self.fp is not None and self._exclusive_fp:
+                self.fp.close()
+            self.fp = None
         return super().load()
 
 

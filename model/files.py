@@ -14,6 +14,8 @@ from model.codec import DEFAULT_TILE, Codec, Encoding, Goal
 from model.format.container import RgcError, RgcFile, stored_quality
 from model.format.source import SourceRecord
 from model.memory import in_available_memory
+from model.photos.colour import view_with_profile
+from model.photos.metadata.common import EXIF_HEADER, View
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 
@@ -82,11 +84,10 @@ def encode_photos(
             model_id=codec.model_id,
             ms_ssim=(),
             codes=(),
-            exif=photo.exif,
-            icc_profile=photo.icc_profile,
-            xmp=photo.xmp,
             alpha=photo.alpha,
             source=source,
+            metadata=photo.metadata,
+            **_metadata_chunks(photo),
         )
         for photo, source in zip(photos, sources or [None] * len(photos), strict=True)
     ]
@@ -130,22 +131,58 @@ def decode_pixels(codec: Codec, file: RgcFile) -> NDArray[np.uint8]:
 
 
 def with_alpha(file: RgcFile, pixels: NDArray[np.uint8]) -> Image.Image:
-    """Decoded pixels as an image, with the file's alpha channel and metadata."""
+    """Decoded pixels as an image, with the file's alpha channel and metadata.
+
+    Raises:
+        RgcError: the alpha channel or the metadata is damaged.
+    """
     image = Image.fromarray(pixels)
     if file.alpha:
-        with Image.open(io.BytesIO(file.alpha), formats=["PNG"]) as alpha:
-            if alpha.size != image.size or alpha.mode != "L":
-                raise RgcError(f"its alpha channel is {alpha.size} {alpha.mode}, the image {image.size}")
-            image.putalpha(alpha)
+        image.putalpha(_alpha(file, image.size))
     image.info.update(image_info(file))
     return image
 
 
+def _alpha(file: RgcFile, size: tuple[int, int]) -> Image.Image:
+    try:
+        with Image.open(io.BytesIO(file.alpha), formats=["PNG"]) as alpha:
+            if alpha.size != size or alpha.mode != "L":  # before it is loaded
+                raise RgcError(f"its alpha channel is {alpha.size} {alpha.mode}, the image {size}")
+            alpha.load()
+            return alpha
+    except RgcError:
+        raise
+    except Exception as error:  # Pillow raises nearly anything on broken files
+        raise RgcError(f"its alpha channel is damaged: {type(error).__name__}: {error}") from error
+
+
+def view_of(file: RgcFile) -> View:
+    """The file's metadata as other programs know it.
+
+    Raises:
+        RgcError: its blocks are not what rgc writes.
+    """
+    if file.metadata is None:
+        return View(exif=file.exif, icc_profile=file.icc_profile, xmp=file.xmp)
+    try:
+        return view_with_profile(file.metadata)
+    except Exception as error:  # blocks of a damaged or crafted file may be anything
+        raise RgcError(f"its metadata is damaged: {type(error).__name__}: {error}") from error
+
+
 def image_info(file: RgcFile) -> dict[str, Any]:
-    """The file's metadata under the keys that Pillow uses."""
-    exif = b"Exif\0\0" + file.exif if file.exif else b""  # as Pillow's JPEG plugin reads and wants it
-    info = {"exif": exif, "icc_profile": file.icc_profile, "xmp": file.xmp}
+    """The file's metadata under the keys that Pillow uses; raises as `view_of` does."""
+    seen = view_of(file)
+    exif = EXIF_HEADER + seen.exif if seen.exif else b""  # as Pillow's JPEG plugin reads and wants it
+    info = {"exif": exif, "icc_profile": seen.icc_profile, "xmp": seen.xmp}
     return {key: value for key, value in info.items() if value}
+
+
+def _metadata_chunks(photo: DecodedPhoto) -> dict[str, bytes]:
+    """What has a chunk of its own where there are no blocks to be carried."""
+    if photo.metadata is not None:
+        return {}
+    return {"exif": photo.exif, "icc_profile": photo.icc_profile, "xmp": photo.xmp}
 
 
 def _goal(file: RgcFile, settings: Settings) -> Goal:

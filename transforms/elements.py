@@ -22,6 +22,7 @@ class Photo:
         size: bytes.
         fingerprint: changes when the file does.
         unreadable: why it cannot be read, if listing found that out, else empty.
+        modified_ns: when it was last changed, nanoseconds since 1970.
     """
 
     uri: str
@@ -29,6 +30,7 @@ class Photo:
     size: int
     fingerprint: str
     unreadable: str = ""
+    modified_ns: int | None = None
 
     def uri_sha256(self) -> str:
         """See `SourceRecord`."""
@@ -81,6 +83,7 @@ class LoadedPhoto:
             notes=self.decoded.notes,
             settings=settings.to_json(),
             sha256=self.sha256,
+            modified_ns=self.photo.modified_ns,
             uri_sha256=self.photo.uri_sha256(),
         )
 

@@ -48,7 +48,7 @@ def find_source(uri: str) -> Source:
 
 
 def list_source(source: Source, suffix: str = "") -> Iterator[Photo]:
-    """The files of a source, all the way down. Links to folders are not followed.
+    """The files of a source, all the way down. Links to folders come last; no folder is listed twice.
 
     Folders without permission, links to nothing and names that are not UTF-8 or no paths are listed as
     `unreadable`.
@@ -118,12 +118,35 @@ def _folder_of(source: str) -> str:
 
 def _walk(folder: str) -> Iterator[Photo]:
     errors: list[OSError] = []
-    for parent, folders, names in os.walk(folder, onerror=errors.append):
-        folders.sort()
-        for name in sorted(names):
-            yield _look(join(parent, name), join(folder, ""))
+    seen: set[tuple[int, int]] = set()
+    to_walk = [folder]
+    while to_walk:
+        links: list[str] = []
+        for start in to_walk:
+            for parent, folders, names in os.walk(start, onerror=errors.append):
+                if not _is_new(parent, seen):
+                    folders.clear()
+                    continue
+                folders.sort()
+                links += (join(parent, name) for name in folders if os.path.islink(join(parent, name)))
+                for name in sorted(names):
+                    yield _look(join(parent, name), join(folder, ""))
+        to_walk = sorted(links)
     for denied in errors:
         yield _unreadable(str(denied.filename), join(folder, ""), str(denied))
+
+
+def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
+    """Whether a folder has not been listed, under any name; remembers it."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return True
+    known = (status.st_dev, status.st_ino)
+    if known in seen:
+        return False
+    seen.add(known)
+    return True
 
 
 def _look(path: str, base: str) -> Photo:
@@ -141,7 +164,7 @@ def _photo(status: Status, base: str) -> Photo:
     if not {"", ".", ".."}.isdisjoint(relative.split("/")):
         # An object may be called so. As a path, a//b is a/b, and ../b lies outside OUTPUT.
         reason = f"{relative}: an empty part, . or .. in a name makes it no path"
-    return Photo(status.uri, relative, status.size, status.fingerprint, reason)
+    return Photo(status.uri, relative, status.size, status.fingerprint, reason, status.modified_ns)
 
 
 def _unreadable(path: str, base: str, reason: str) -> Photo:

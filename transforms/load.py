@@ -4,7 +4,9 @@ import hashlib
 
 from apache_beam.pvalue import TaggedOutput
 
-from model.photos.reading import NotAPhotoError, UnreadablePhotoError, check_name, read_photo
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError, check_name, check_start
+from model.photos.reading import read_photo
 from transforms.elements import LoadedPhoto, Photo
 from transforms.manifest.rows import ManifestRow, Run
 from transforms.progress import report_in_progress
@@ -26,6 +28,7 @@ def load_photo(photo: Photo) -> LoadedPhoto:
         raise UnreadablePhotoError(photo.unreadable)
     check_name(photo.relative)
     data = read_bytes(photo.uri, fingerprint=photo.fingerprint)
+    check_start(photo.relative, data)
     return LoadedPhoto(photo, hashlib.sha256(data).hexdigest(), read_photo(data))
 
 

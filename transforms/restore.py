@@ -8,21 +8,30 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from model.codec import Codec
-from model.files import decode_pixels, with_alpha
+from model.files import decode_pixels, view_of, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
-from model.photos.reading import PHOTO_SUFFIXES
-from model.photos.writing import image_bytes
+from model.photos.names import PHOTO_SUFFIXES
+from model.photos.writing import image_file
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, raise_if_broken
 from transforms.progress import stop_if_full
-from transforms.storage.files import join, read_bytes, write_over
+from transforms.storage.files import join, read_bytes, set_modified, write_over
 from transforms.storage.status import ConflictError
 
 _LOG = logging.getLogger(__name__)
 
-_SUFFIXES = {"png": (".png",), "jpeg": (".jpg", ".jpeg"), "webp": (".webp",)}
+ORIGINAL = "original"  # each image in the format that it came from
+SUFFIXES = {
+    "png": (".png",),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"),
+    "webp": (".webp",),
+    "tiff": (".tif", ".tiff"),
+    "heif": (".heic", ".heif", ".hif"),
+    "avif": (".avif",),
+}
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,13 @@ class Restored:
 
 @dataclass(frozen=True)
 class RestoredFile:
-    """The image's URI, or why there is none."""
+    """The image's URI, or why there is none; and what the image's format has no place for."""
 
     photo: Photo
     pixels: int
     uri: str | None
     error: str = ""
+    could_not: tuple[str, ...] = ()
 
 
 def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
@@ -100,16 +110,19 @@ def write_image(
     """
     if restored.file is None or restored.pixels is None:
         return RestoredFile(restored.photo, 0, None, restored.error)
+    image_format = format_for(restored.file, image_format)
     uri = join(output, image_name(restored.photo.relative, image_format))
     try:
-        data = image_bytes(with_alpha(restored.file, restored.pixels), image_format)
+        data, could_not = image_bytes(restored.file, with_alpha(restored.file, restored.pixels), image_format)
         write_over(uri, data, None)
+        set_modified(uri, modified_of(restored.file))
     except ConflictError as error:
         return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: {error}, and is not overwritten")
     except Exception as error:  # one bad file never stops a run
         stop_if_full(error, stop_path)
         return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: writing {uri}: {error}")
-    return RestoredFile(restored.photo, restored.pixels.shape[0] * restored.pixels.shape[1], uri)
+    pixels = restored.pixels.shape[0] * restored.pixels.shape[1]
+    return RestoredFile(restored.photo, pixels, uri, could_not=tuple(could_not))
 
 
 def image_name(relative: str, image_format: str) -> str:
@@ -119,10 +132,32 @@ def image_name(relative: str, image_format: str) -> str:
     """
     name = relative.removesuffix(".rgc")
     path = PurePosixPath(name)
-    of_this_format = path.suffix.lower() in _SUFFIXES[image_format]
+    of_this_format = path.suffix.lower() in SUFFIXES[image_format]
     if of_this_format and PurePosixPath(path.stem).suffix.lower() not in PHOTO_SUFFIXES:
         return name
-    return name + _SUFFIXES[image_format][0]
+    return name + SUFFIXES[image_format][0]
+
+
+def format_for(file: RgcFile, image_format: str) -> str:
+    """The format to write: for "original" the source's own, or PNG if rgc does not write that."""
+    if image_format != ORIGINAL:
+        return image_format
+    own = file.metadata.format.lower() if file.metadata is not None else ""
+    return own if own in SUFFIXES else "png"
+
+
+def modified_of(file: RgcFile) -> int | None:
+    """When the source was last changed, nanoseconds since 1970, if that is known."""
+    return None if file.source is None else file.source.modified_ns
+
+
+def image_bytes(file: RgcFile, image: Image.Image, image_format: str) -> tuple[bytes, list[str]]:
+    """The image in a format that people have programs for, with its metadata, and what that has no place for.
+
+    Args:
+        file: what the image was decoded from.
+    """
+    return image_file(image, image_format.upper(), file.metadata, view_of(file))
 
 
 def _pixels(loaded: LoadedRgc) -> int:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
 
+from model.format.limits import MAX_PIXELS, padded_pixels
+from model.format.metadata import MetadataBlocks
 from model.format.source import SourceRecord
 
 SIGNATURE = b"\x89RGC\r\n\x1a\n"
 VERSION = 2
-MAX_PIXELS = 1 << 27  # 134 megapixels; a header that claims more is refused before anything is allocated
 MAX_ITERATIONS = 64
 HEAD_BYTES = 512  # a file's first so many bytes hold its whole HEAD chunk, see `prefix_length`
 _HEADER = struct.Struct(">BBIIB6s")  # version, colour, width, height, iterations, model id
@@ -22,7 +23,7 @@ _ITERATION = struct.Struct(">HI")  # in the header: quality, length of the strea
 ITERATION_OVERHEAD = _CHUNK.size + _CRC.size + _ITERATION.size
 _QUALITY_UNIT = 65535
 _METADATA_CHUNKS = {"exif": b"EXIF", "icc_profile": b"ICCP", "xmp": b"XMPM", "alpha": b"ALPH"}
-_ORDER = [b"HEAD", b"SRCE", *_METADATA_CHUNKS.values(), b"ITER"]
+_ORDER = [b"HEAD", b"SRCE", b"META", *_METADATA_CHUNKS.values(), b"ITER"]
 
 
 def stored_quality(ms_ssim: float) -> float:
@@ -50,6 +51,8 @@ class RgcFile:
         exif: EXIF as a TIFF structure, without the "Exif\\0\\0" that JPEG puts before it.
         icc_profile, xmp: byte for byte as in the source.
         alpha: the alpha channel as a grey PNG.
+        metadata: the blocks that the source holds beside its pixels, of which EXIF, ICC profile and XMP are a
+            part; then these have no chunks of their own. None of an image that was no file.
         source: what the manifest says of the source; None where nothing was said.
     """
 
@@ -64,6 +67,7 @@ class RgcFile:
     xmp: bytes = b""
     alpha: bytes = b""
     source: SourceRecord | None = None
+    metadata: MetadataBlocks | None = None
 
     def first_iterations(self, count: int) -> "RgcFile":
         """The same image, coarser: only its first `count` iterations, from 1."""
@@ -92,6 +96,8 @@ class RgcFile:
         chunks = [_chunk(b"HEAD", header)]
         if self.source is not None:
             chunks.append(_chunk(b"SRCE", self.source.to_json().encode()))
+        if self.metadata is not None:
+            chunks.append(_chunk(b"META", self.metadata.to_bytes()))
         for name, kind in _METADATA_CHUNKS.items():
             if payload := getattr(self, name):
                 chunks.append(_chunk(kind, payload))
@@ -128,6 +134,8 @@ def read_rgc(data: bytes, name: str = "data") -> RgcFile:
             fields, lengths = _parse_header(payload, name)
         elif kind == b"SRCE":
             fields["source"] = _parse_source(payload, name)
+        elif kind == b"META":
+            fields["metadata"] = _parse_metadata(payload, name)
         elif kind == b"ITER":
             codes.append(payload)
         elif kind in kinds:
@@ -212,8 +220,10 @@ def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]
     _, colour, width, height, iterations, model = _HEADER.unpack_from(payload)
     if colour > 1:
         raise RgcError(f"{name}: colour mode {colour}, this rgc knows 0 (RGB) and 1 (grey)")
-    if not (width and height and width * height <= MAX_PIXELS):
-        raise RgcError(f"{name}: {width}x{height} pixels; sides from 1, at most {MAX_PIXELS} pixels")
+    if not (width and height and padded_pixels(width, height) <= MAX_PIXELS):
+        raise RgcError(
+            f"{name}: {width}x{height} pixels; sides from 1, at most {MAX_PIXELS} pixels with both rounded up"
+        )
     if not 1 <= iterations <= MAX_ITERATIONS:
         raise RgcError(f"{name}: {iterations} iterations, not 1 to {MAX_ITERATIONS}")
     if len(payload) != _HEADER.size + _ITERATION.size * iterations:
@@ -227,6 +237,13 @@ def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]
         "ms_ssim": tuple(quality / _QUALITY_UNIT for quality, _ in announced),
     }
     return fields, [length for _, length in announced]
+
+
+def _parse_metadata(payload: bytes, name: str) -> MetadataBlocks:
+    try:
+        return MetadataBlocks.from_bytes(payload)
+    except ValueError as error:
+        raise RgcError(f"{name}: its META chunk is damaged: {error}") from error
 
 
 def _parse_source(payload: bytes, name: str) -> SourceRecord:

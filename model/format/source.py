@@ -19,6 +19,7 @@ class SourceRecord:
         notes: what the source holds and the .rgc file does not, in words.
         settings: canonical JSON, see `Settings.to_json`.
         sha256: of the source file, in hexadecimal digits.
+        modified_ns: when the source file was last changed, nanoseconds since 1970; None if it is not known.
         uri_sha256: of its path or URI: enough to know it again without naming its folders.
     """
 
@@ -29,9 +30,11 @@ class SourceRecord:
     settings: str
     sha256: str
     uri_sha256: str
+    modified_ns: int | None = None
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return json.dumps(known, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: _Json) -> "SourceRecord":
@@ -52,10 +55,13 @@ class SourceRecord:
             raise ValueError(f"bytes is {size!r:.80}, not a size")
         if not isinstance(notes, list) or not all(map(_is_text, notes)):
             raise ValueError(f"notes is {notes!r:.80}, not a list of texts")
+        modified = values.pop("modified_ns")
+        if modified is not None and (type(modified) is not int or abs(modified) > _LARGEST):
+            raise ValueError(f"modified_ns is {modified!r:.80}, not a time")
         for name, value in values.items():
             if not _is_text(value):
                 raise ValueError(f"{name} is {value!r:.80}, not a text")
-        return cls(bytes=size, notes=tuple(notes), **values)
+        return cls(bytes=size, notes=tuple(notes), modified_ns=modified, **values)
 
 
 def _is_text(value: object) -> bool:

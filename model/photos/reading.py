@@ -1,56 +1,31 @@
-"""Reading photos: pixels upright, metadata kept."""
+"""Photos in the formats that people have them in: pixels upright, metadata kept."""
 
+import ctypes
 import io
 import warnings
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pillow_heif
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
-from model.format.container import MAX_PIXELS
-from model.photos.left_out import left_out
-from model.photos.metadata import exif_of, orientation_of, upright_exif, upright_xmp, xmp_of
+from model.format.limits import why_too_large
+from model.format.metadata import MetadataBlocks
+from model.photos.colour import view_with_profile
+from model.photos.errors import UnreadablePhotoError
+from model.photos.metadata import containers, exif, heif, jpeg, png, tiff, tiff_pictures, xmp
+from model.photos.metadata.common import EXIF_HEADER, Found
+from model.photos.pixels import Pixels, Plane, eight_bits, oriented
 
 pillow_heif.register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF")
-PHOTO_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .tif .tiff .webp .avif .heic .heif .hif .gif".split()
-)
-# Raw files are often TIFFs whose first image is a thumbnail, so they go by their names.
-RAW_SUFFIXES = frozenset(
-    (
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf"
-        " .raw .rw2 .rwl .sr2 .srf .srw .x3f"
-    ).split()
-)
-VIDEO_SUFFIXES = frozenset(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpg .mpeg .mts .webm .wmv".split())
-
-# One byte of flat colour is 64 pixels of a JPEG, 344 of a PNG (8,256 with 1-bit pixels), tens of thousands of
-# a WebP. Any machine has the memory for HARMLESS_PIXELS.
-HARMLESS_PIXELS = 25_000_000
-MAX_PIXELS_A_BYTE = 10_000
-
-_TRANSPOSITIONS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class NotAPhotoError(ValueError):
-    """A file that is no photo, or of a kind that rgc does not read. It stays as it is."""
-
-
-class UnreadablePhotoError(ValueError):
-    """The decoder cannot read a photo, or it is refused; the message says why."""
+_TIFF_BITS = 258
+_JPEG_START = b"\xff\xd8"
+_M_PERTURB = -6  # from malloc.h
+_SENTINEL = b"\x5a\xa5\x00" * 4096
 
 
 @dataclass(frozen=True)
@@ -58,13 +33,16 @@ class DecodedPhoto:
     """A photo as displayed.
 
     Attributes:
-        pixels: (H, W, 3) uint8, EXIF orientation applied.
+        pixels: (H, W, 3) uint8, orientation applied.
         grey: the three channels are equal because the source has only one.
         format: Pillow's name of the source format, "JPEG" for one.
-        exif: a TIFF structure, byte for byte but for the orientation, which is now 1 (of a TIFF: anew).
-        icc_profile, xmp: byte for byte (but for an orientation in XMP).
+        exif: a TIFF structure; its orientation is 1.
+        icc_profile: of the pixels, made for them where the file says their colours in another way.
+        xmp: a packet; its orientation is 1.
         alpha: the alpha channel as a grey PNG, empty where opaque.
-        notes: what else the file holds, in words; empty if that is not known.
+        notes: what the file holds and none of this does, in words; empty if it is not known.
+        metadata: all blocks that are carried, of which `exif`, `icc_profile` and `xmp` are a part; None of an
+            image that is no file.
     """
 
     pixels: NDArray[np.uint8]
@@ -75,17 +53,7 @@ class DecodedPhoto:
     xmp: bytes = b""
     alpha: bytes = b""
     notes: tuple[str, ...] = ()
-
-
-def check_name(name: str) -> None:
-    """Raises NotAPhotoError for names of files that hold something else."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if suffix in RAW_SUFFIXES:
-        raise NotAPhotoError(f"a camera raw file ({suffix}): the original is the better archive")
-    if suffix in VIDEO_SUFFIXES:
-        raise NotAPhotoError(f"a video ({suffix})")
-    if suffix not in PHOTO_SUFFIXES:
-        raise NotAPhotoError(f"not a photo rgc reads ({suffix or 'no suffix'})")
+    metadata: MetadataBlocks | None = None
 
 
 def read_photo(data: bytes) -> DecodedPhoto:
@@ -98,12 +66,8 @@ def read_photo(data: bytes) -> DecodedPhoto:
         raise UnreadablePhotoError("the file is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken EXIF, and of sizes, which are checked below
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                _check_size(image, len(data))
-                image.load()
-                notes = tuple(left_out(image, data))
-                return replace(decode_image(image), notes=notes)
+            warnings.simplefilter("ignore")  # of sizes, which are checked below
+            return _read(data)
     except UnidentifiedImageError as error:
         raise UnreadablePhotoError("no decoder recognises the file's content") from error
     except UnreadablePhotoError:
@@ -114,58 +78,210 @@ def read_photo(data: bytes) -> DecodedPhoto:
 
 def decode_image(image: Image.Image) -> DecodedPhoto:
     """What a loaded Pillow image holds: pixels as displayed, and metadata from its `info`."""
-    # Before looking at the orientation, which loading a TIFF applies; counting its pages has unloaded it.
-    image.load()
-    transposition = _TRANSPOSITIONS.get(orientation_of(image))
-    exif, xmp = upright_exif(exif_of(image)), upright_xmp(xmp_of(image))
-    icc_profile = image.info.get("icc_profile") or b""
-    image_format = image.format or "RAW"
-    if image.mode == "CMYK":
-        image, icc_profile = _cmyk_to_srgb(image, icc_profile), b""
-    elif image.mode.startswith("I") or image.mode == "F":
-        image = _to_8_bits(image)
-    if transposition is not None:
-        image = image.transpose(transposition)
-    grey = image.mode in ("1", "L", "LA")
-    alpha = b""
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        alpha = _alpha_png(image.getchannel("A"))
-    pixels = np.array(image.convert("RGB"))
-    return DecodedPhoto(pixels, grey, image_format, exif, icc_profile, xmp, alpha)
+    image.load()  # before looking at the orientation, which loading a TIFF applies
+    orientation = _orientation(image)
+    pixels = eight_bits(image, 8)
+    profile = b"" if pixels.is_converted else bytes(image.info.get("icc_profile") or b"")
+    structure, packet = _exif(image), _xmp(image)
+    if orientation != 1:
+        structure, packet = exif.turned(structure, orientation), xmp.reset_orientation(packet)
+    return _decoded(pixels, orientation, image.format or "RAW", structure, profile, packet)
 
 
-def _check_size(image: Image.Image, file_bytes: int) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise UnreadablePhotoError(f"{width}x{height} pixels; rgc takes up to {MAX_PIXELS} pixels")
-    if width * height > max(HARMLESS_PIXELS, MAX_PIXELS_A_BYTE * file_bytes):
-        raise UnreadablePhotoError(
-            f"claims {width}x{height} pixels in {file_bytes} bytes: refused as a decompression bomb"
-        )
+def _read(data: bytes) -> DecodedPhoto:
+    with Image.open(io.BytesIO(_for_pillow(data)), formats=FORMATS) as image:
+        if why := why_too_large(*image.size, len(data)):
+            raise UnreadablePhotoError(why)
+        image_format = image.format or ""
+        container = containers.family(image_format)
+        stored_bits = _stored_bits(image, data)
+        found = _blocks(data, container, stored_bits)
+        orientation = containers.orientation(container, found.blocks)
+        if container == "AVIF":  # Pillow says in EXIF what the container asks for
+            orientation = _orientation(image)
+        if image.mode == "CMYK":  # its profile is hidden from Pillow, see `_for_pillow`
+            image.info["icc_profile"] = containers.view(
+                MetadataBlocks(container, tuple(found.blocks))
+            ).icc_profile
+        if container == "JPEG":
+            _check_whole(data)
+        low_bytes = _png_low_bytes(data) if container == "PNG" and stored_bits == 16 else None
+        if any(tile.codec_name == "libtiff" for tile in image.tile):
+            _check_filled(data)
+        image.load()
+        png_bits = stored_bits if container == "PNG" else 8
+        pixels = eight_bits(image, png_bits, low_bytes)
+        frames = list(_frames(data, image, container))
+    if container == "TIFF" and tiff_pictures.is_padding(data, pixels.alpha):
+        pixels.alpha = None
+    blocks = containers.turned(container, found.blocks, orientation)
+    if pixels.is_converted:
+        blocks = containers.without_profile(container, blocks)
+    metadata = MetadataBlocks(container, tuple(blocks))
+    seen = view_with_profile(metadata)
+    if stored_bits > 8 and "floating point reduced to 8 bits" not in pixels.lost:
+        pixels.lost.append(f"{stored_bits} bits reduced to 8")
+    notes = (*frames, *pixels.lost, *found.left_out)
+    image_format = "MPO" if container == "JPEG" and any("frames" in note for note in frames) else image_format
+    return _decoded(pixels, orientation, image_format, seen.exif, seen.icc_profile, seen.xmp, notes, metadata)
 
 
-def _cmyk_to_srgb(image: Image.Image, icc_profile: bytes) -> Image.Image:
-    if not icc_profile:
-        return image.convert("RGB")
+def _decoded(
+    pixels: Pixels,
+    orientation: int,
+    image_format: str,
+    exif: bytes,
+    icc_profile: bytes,
+    xmp: bytes,
+    notes: tuple[str, ...] = (),
+    metadata: MetadataBlocks | None = None,
+) -> DecodedPhoto:
+    grey = pixels.colour.ndim == 2
+    colour = oriented(pixels.colour, orientation)
+    alpha = b"" if pixels.alpha is None else _png(oriented(pixels.alpha, orientation))
+    whole = np.repeat(colour[:, :, None], 3, axis=2) if grey else colour
+    return DecodedPhoto(whole, grey, image_format, exif, icc_profile, xmp, alpha, notes, metadata)
+
+
+def _for_pillow(data: bytes) -> bytes:
+    """The file without what Pillow need not see to read the pixels, and might stumble over.
+
+    A JPEG without its end marker is given one; of a TIFF only the first picture is left, and no orientation.
+    """
+    if data.startswith(png.SIGNATURE):
+        return png.only_pixels(data)
+    if data.startswith(_JPEG_START):
+        return jpeg.only_pixels(data)
+    if data[:2] in (b"II", b"MM"):
+        return tiff_pictures.only_first_picture(data)
+    if data[4:12] in (b"ftypavif", b"ftypavis"):
+        return heif.without_exif(data)
+    return data
+
+
+def _blocks(data: bytes, container: str, stored_bits: int) -> Found:
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
-        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        return converted or image.convert("RGB")
-    except ImageCms.PyCMSError:
-        return image.convert("RGB")
+        return containers.read_blocks(data, container, stored_bits)
+    except Exception as error:  # must not cost the photo
+        return Found([], [f"parts that could not be looked at: {type(error).__name__}"])
 
 
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey (Pillow's own conversion clips instead of scaling); floats count as 0 to 1."""
-    values = np.asarray(image).astype(np.float64)
-    scaled = values * 255 if image.mode == "F" else values / 257
-    return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8))
+def _check_whole(data: bytes) -> None:
+    """Of a JPEG without an end marker: whether its pixels are all there.
+
+    Bytes that are put after its end must not show in the picture.
+
+    Raises:
+        UnreadablePhotoError: they do.
+    """
+    if jpeg.is_ended(data):
+        return
+    pictures = []
+    for after in (b"", _SENTINEL):
+        with Image.open(io.BytesIO(jpeg.only_pixels(data, after)), formats=["JPEG"]) as image:
+            pictures.append(np.asarray(image).copy())
+    if not np.array_equal(pictures[0], pictures[1]) or not jpeg.is_whole_progressive(data):
+        raise UnreadablePhotoError("truncated: it has no end marker, and pixels are missing")
 
 
-def _alpha_png(alpha: Image.Image) -> bytes:
-    if alpha.getextrema() == (255, 255):
+def _check_filled(data: bytes) -> None:
+    """Of a TIFF that libtiff reads: whether it fills all pixels. Where strips are cut off, it may not say so.
+
+    What memory held before is made another, twice: it must not show in the picture. (With another C library
+    than glibc this finds nothing.)
+
+    Raises:
+        UnreadablePhotoError: it does.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return
+    pictures = []
+    try:
+        for pattern in (0x55, 0xAA):
+            mallopt(_M_PERTURB, pattern)
+            with Image.open(io.BytesIO(_for_pillow(data)), formats=["TIFF"]) as image:
+                pictures.append(np.asarray(image).copy())
+    finally:
+        mallopt(_M_PERTURB, 0)
+    if not np.array_equal(pictures[0], pictures[1]):
+        raise UnreadablePhotoError("truncated: pixels are missing that its decoder does not miss")
+
+
+def _png_low_bytes(data: bytes) -> Plane | None:
+    """The lower bytes of a colour PNG of 16 bits, of which Pillow gives the upper ones; None of others."""
+    with Image.open(io.BytesIO(png.only_pixels(data)), formats=["PNG"]) as image:
+        if image.mode != "RGB" or "transparency" not in image.info or not image.tile:
+            return None
+        # Bytes in the other order: what Pillow takes for the upper ones are the lower.
+        image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
+        return np.array(image)
+
+
+def _frames(data: bytes, image: Image.Image, container: str) -> Iterator[str]:
+    """What the file holds beyond its first picture."""
+    try:
+        count = _count_frames(data, image, container)
+    except Exception as error:
+        yield f"pictures after the first, which cannot be read: {error}"
+        return
+    if count > 1:
+        yield f"the first of {count} frames"
+
+
+def _count_frames(data: bytes, image: Image.Image, container: str) -> int:
+    if container == "TIFF":
+        return tiff_pictures.count_pictures(data)
+    if container == "PNG":
+        return png.count_frames(data)
+    if container == "JPEG" and not jpeg.has_other_pictures(data):
+        return 1
+    with Image.open(io.BytesIO(data), formats=(*FORMATS, "MPO")) as other:
+        return int(getattr(other, "n_frames", 1))
+
+
+def _stored_bits(image: Image.Image, data: bytes) -> int:
+    """Of a channel, as the file has them: Pillow opens some with more than 8 as if they had 8."""
+    if image.format == "PNG":
+        return data[24]
+    if image.format == "TIFF":
+        return int(max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))))
+    if image.format in ("HEIF", "AVIF"):
+        try:
+            return int(pillow_heif.open_heif(io.BytesIO(data)).info["bit_depth"])
+        except Exception:  # it is said below that it could not be looked at
+            return 8
+    return 8
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF must not cost the photo
+        return 1
+    if found == 1 and ExifTags.Base.Orientation not in image.getexif():
+        found = xmp.orientation(_xmp(image))
+    return found if found in exif.TRANSPOSITIONS else 1
+
+
+def _exif(image: Image.Image) -> bytes:
+    if image.format != "TIFF" or "exif" in image.info:
+        return bytes(image.info.get("exif") or b"").removeprefix(EXIF_HEADER)
+    try:
+        raw = image.getexif().tobytes().removeprefix(EXIF_HEADER)
+        blocks = tiff.read(raw, 8).blocks
+        return tiff.view(MetadataBlocks("TIFF", tuple(blocks))).exif if len(blocks) > 1 else b""
+    except Exception:  # broken EXIF must not cost the photo
         return b""
+
+
+def _xmp(image: Image.Image) -> bytes:
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    return packet.encode() if isinstance(packet, str) else bytes(packet)
+
+
+def _png(alpha: Plane) -> bytes:
     buffer = io.BytesIO()
-    alpha.save(buffer, "PNG", optimize=True)
+    Image.fromarray(alpha).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

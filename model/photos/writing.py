@@ -1,39 +1,108 @@
-"""Writing images in the formats that people have programs for."""
+"""Restored pixels as files of the formats that people have programs for, with their metadata."""
 
 import io
 from typing import Any
 
+import numpy as np
+import pillow_heif
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
-    "png": {},
-    "jpeg": {"quality": 95, "subsampling": 0},
-    "webp": {"quality": 95, "method": 4},
+from model.format.metadata import Block, MetadataBlocks
+from model.photos.metadata import containers, heif, jpeg, png, tiff, webp
+from model.photos.metadata.common import View
+
+pillow_heif.register_heif_opener()
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "PNG": {},
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"quality": 95, "method": 4},
+    "HEIF": {"quality": 95, "chroma": 444},
+    "AVIF": {"quality": 95, "subsampling": "4:4:4", "speed": 6},
 }
 
 
-def image_bytes(image: Image.Image, image_format: str) -> bytes:
-    """The image as a file of this format, with its metadata.
+def image_file(
+    image: Image.Image, container: str, metadata: MetadataBlocks | None, seen: View
+) -> tuple[bytes, list[str]]:
+    """The bytes of an image file, and what its container could not hold, in words.
 
     JPEG has no alpha channel: the image is shown on white there.
+
+    Args:
+        image: L, LA, RGB or RGBA.
+        container: one of `containers.FORMATS`.
+        metadata: as it was carried; None where there is no more than `seen`.
+        seen: the same for any container.
+
+    Raises:
+        OSError, ValueError: the container has no room for so large an image.
     """
-    if image_format == "jpeg" and image.mode in ("LA", "RGBA"):
-        info, alpha = image.info, image.getchannel("A")
-        opaque = image.convert(image.mode.removesuffix("A"))
-        image = Image.composite(opaque, Image.new(opaque.mode, image.size, "white"), alpha)
-        image.info = info
-    metadata: dict[str, Any] = {
-        key: image.info[key] for key in ("exif", "icc_profile", "xmp") if key in image.info
-    }
-    if image_format == "png" and "xmp" in metadata:
-        metadata["pnginfo"] = _png_xmp(metadata.pop("xmp"))
+    is_own = metadata is not None and metadata.format == container
+    if image.mode in ("L", "LA") and not is_own and _is_of_colour(seen.icc_profile):
+        image = image.convert("RGB" if image.mode == "L" else "RGBA")
+    if metadata is None:
+        metadata = MetadataBlocks("")
+    blocks, could_not = containers.blocks_for(container, metadata, seen)
+    if container == "JPEG" and image.mode in ("LA", "RGBA"):
+        image = _on_white(image)
+        could_not.append("its alpha channel")
+    image = image.copy()
+    image.info = {}
+    return _WRITERS[container](image, blocks, could_not), could_not
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = image.convert(image.mode.removesuffix("A"))
+    return Image.composite(opaque, Image.new(opaque.mode, image.size, "white"), image.getchannel("A"))
+
+
+def _is_of_colour(profile: bytes) -> bool:
+    return profile[16:20] == b"RGB "
+
+
+def _saved(image: Image.Image, container: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, image_format.upper(), **metadata, **_SAVE_OPTIONS[image_format])
+    image.save(buffer, container, **_OPTIONS[container], **options)
     return buffer.getvalue()
 
 
-def _png_xmp(xmp: bytes) -> PngInfo:
-    info = PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", xmp.decode(errors="replace"))
-    return info
+def _jpeg(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+    return jpeg.apply(blocks, _saved(image, "JPEG"))
+
+
+def _png(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+    return png.apply(blocks, _saved(image, "PNG"))
+
+
+def _webp(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+    return webp.apply(blocks, _saved(image, "WEBP"), *image.size)
+
+
+def _tiff(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+    pixels = np.array(image)
+    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
+    has_alpha = image.mode in ("LA", "RGBA")
+    return tiff.write(blocks, pixels, image.mode in ("L", "LA"), 2 if has_alpha else None)
+
+
+def _heif(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+    if image.mode == "LA":
+        image = image.convert("RGBA")
+    options = heif.heif_options(blocks)
+    file = pillow_heif.from_pillow(image)
+    buffer = io.BytesIO()
+    file.save(buffer, **_OPTIONS["HEIF"], **options)
+    return buffer.getvalue()
+
+
+def _avif(image: Image.Image, blocks: list[Block], could_not: list[str]) -> bytes:
+    options, replacements, not_written = heif.avif_options(blocks)
+    could_not += not_written
+    data = _saved(image, "AVIF", **options)
+    for stand_in, content in replacements:
+        data = data.replace(stand_in, content, 1)
+    return heif.with_nclx(blocks, data)
+
+
+_WRITERS = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff, "HEIF": _heif, "AVIF": _avif}

@@ -1,6 +1,7 @@
 """Checks what manifests say: .rgc files are read back, decoded and measured against their originals."""
 
 import hashlib
+import io
 import os
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ import duckdb
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
@@ -21,7 +23,8 @@ from model.codec import Codec
 from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
 from model.ms_ssim import ms_ssim
-from model.photos.reading import DecodedPhoto, UnreadablePhotoError, read_photo
+from model.photos.errors import UnreadablePhotoError
+from model.photos.reading import DecodedPhoto, read_photo
 from model.settings import DEFAULT_TARGET_MS_SSIM
 from pipeline.audit.manifests import query
 from pipeline.audit.report import LISTED, QUALITY_STEP
@@ -219,10 +222,11 @@ def check(row: dict[str, Any], codec: Codec) -> Check:
             raise CheckError(Finding.ROW_INCOMPLETE, f"no {', '.join(missing)}")
         file, pixels = _read_back(row, codec)
         fingerprint, photo = _read_original(row)
-        difference = _compare(pixels, photo.pixels, row, codec.device)
+        measured = _compare(pixels, photo.pixels, row, codec.device)
+        difference = measured - float(row["ms_ssim"])
         # An earlier rgc may have noted less than this one finds.
         notes = dict.fromkeys([*(file.source.notes if file.source else ()), *photo.notes])
-        unsafe = _why_not_safe(row, list(notes))
+        unsafe = _why_not_safe(row, measured, [*notes, *_differences(file, photo)])
         return Check(*uris, Finding.AS_SAID, "", difference, fingerprint, unsafe)
     except CheckError as error:
         return Check(*uris, error.finding, str(error), error.difference, why_not_safe=error.finding)
@@ -278,7 +282,7 @@ def _compare_sha256(finding: Finding, data: bytes, said: str) -> None:
 def _compare(
     decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], row: dict[str, Any], device: torch.device
 ) -> float:
-    """MS-SSIM of a decoded image, (H, W, 3) or (H, W), against the original, minus the row's."""
+    """MS-SSIM of a decoded image, (H, W, 3) or (H, W), against the original; compares it with the row."""
     if decoded.shape[:2] != pixels.shape[:2]:
         sizes = "{1}x{0} pixels, the original has {3}x{2}".format(*decoded.shape[:2], *pixels.shape[:2])
         raise CheckError(Finding.QUALITY, sizes)
@@ -288,7 +292,27 @@ def _compare(
     if abs(difference) > (TOLERANCE if min(pixels.shape[:2]) >= 64 else TOLERANCE_BELOW_64_PIXELS):
         detail = f"{measured:.5f}, {row['ms_ssim']:.5f} in the manifest"
         raise CheckError(Finding.QUALITY, detail, difference)
-    return difference
+    return measured
+
+
+def _differences(file: RgcFile, photo: DecodedPhoto) -> Iterator[str]:
+    """What differs between the alpha channel and metadata of an original and of its .rgc file."""
+    if not np.array_equal(_alpha(file.alpha), _alpha(photo.alpha)):
+        yield "its alpha channel"
+    ours, theirs = ((each.metadata.blocks if each.metadata else ()) for each in (file, photo))
+    if ours != theirs:
+        counts = Counter(theirs)
+        counts.subtract(ours)
+        kinds = {block.kind for block, count in counts.items() if count} or {"their order"}
+        yield f"metadata that differs: {', '.join(sorted(kinds))}"
+
+
+def _alpha(png: bytes) -> NDArray[np.uint8]:
+    """The alpha channel in a PNG; without pixels if the image is opaque."""
+    if not png:
+        return np.empty((0, 0), np.uint8)
+    with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
+        return np.array(image)
 
 
 def _planes(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
@@ -297,16 +321,16 @@ def _planes(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(planes)).to(device).float()[None]
 
 
-def _why_not_safe(row: dict[str, Any], notes: Sequence[str]) -> str:
+def _why_not_safe(row: dict[str, Any], measured: float, missing: Sequence[str]) -> str:
     """Why an original must stay although all is as the manifest says; empty if it may be deleted.
 
-    If the settings have no target, the default target counts.
+    The measured MS-SSIM counts, not the manifest's. If the settings have no target, the default one counts.
     """
     target = row["target_ms_ssim"] or DEFAULT_TARGET_MS_SSIM
-    if row["ms_ssim"] < target - QUALITY_STEP:
+    if measured < target - QUALITY_STEP:
         return f"MS-SSIM below {target}"
-    if notes:
-        return f"not in the .rgc file: {'; '.join(notes)}"
+    if missing:
+        return f"not in the .rgc file: {'; '.join(missing)}"
     return _why_not_in_a_list(row["source_uri"])
 
 

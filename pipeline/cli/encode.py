@@ -2,7 +2,8 @@ from typing import Annotated
 
 from model.codec import Codec
 from model.files import TargetOutOfReachError, encode_photo
-from model.photos.reading import NotAPhotoError, UnreadablePhotoError
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError
 from pipeline.cli import options
 from pipeline.cli.terminal import fail, stdout
 from transforms.find import find_files
@@ -17,9 +18,11 @@ def encode(
     max_bpp: options.MaxBpp = None,
     iterations: options.EncodeIterations = None,
     device: options.DeviceOption = options.Device.AUTO,
+    overwrite: options.Overwrite = False,
 ) -> None:
     """Encode one photo, without Beam."""
     settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
+    options.check_destination(photo, rgc, overwrite, "RGC")
     codec = Codec.load(options.find_device(device))
     try:
         found = list(find_files(photo))

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from model.files import view_of
 from model.format.container import RgcError, RgcFile, read_rgc
 from pipeline.cli.options import place
 from pipeline.cli.terminal import fail, stdout
@@ -34,7 +35,8 @@ def info(
 def _content_of(file: RgcFile) -> dict[str, Any]:
     """Ready for JSON."""
     lengths = file.prefix_bytes()
-    metadata = {name: len(getattr(file, name)) for name in ("exif", "icc_profile", "xmp", "alpha")}
+    seen = view_of(file)
+    metadata = {name: len(getattr(seen, name)) for name in ("exif", "icc_profile", "xmp")}
     return {
         "width": file.width,
         "height": file.height,
@@ -42,6 +44,8 @@ def _content_of(file: RgcFile) -> dict[str, Any]:
         "model": file.model_id,
         "complete": len(file.codes) == len(file.ms_ssim),
         **{f"{name}_bytes": size for name, size in metadata.items()},
+        "alpha_bytes": len(file.alpha),
+        "metadata_blocks": len(file.metadata.blocks) if file.metadata is not None else 0,
         "source": asdict(file.source) if file.source else {},
         "iterations": [
             {"bytes": length, "ms_ssim": quality}

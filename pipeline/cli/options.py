@@ -8,13 +8,17 @@ import typer
 from model.files import choose_device
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from pipeline.compress import check_settings
-from transforms.storage.files import is_remote
+from transforms.storage.files import find_status, is_remote, is_same_file
 
 
 class ImageFormat(StrEnum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+    TIFF = "tiff"
+    HEIF = "heif"
+    AVIF = "avif"
+    ORIGINAL = "original"
 
 
 class Device(StrEnum):
@@ -44,6 +48,7 @@ MaxBpp = Annotated[float | None, typer.Option(help="As good as fits into so many
 EncodeIterations = Annotated[int | None, typer.Option(help="So many iterations of the codec.")]
 DecodeIterations = Annotated[int | None, typer.Option(min=1, help="Decode only so many iterations.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]
 
 
 def read_settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
@@ -62,3 +67,15 @@ def find_device(device: Device) -> str:
         return choose_device(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from error
+
+
+def check_destination(source: str, destination: str, overwrite: bool, name: str) -> None:
+    """Raises typer.BadParameter if the destination is there and must not be overwritten, or is the source."""
+    try:
+        if is_same_file(source, destination):
+            raise typer.BadParameter(f"{destination} is {source} itself", param_hint=name)
+        if not overwrite and find_status(destination) is not None:
+            text = f"{destination} is there already; --overwrite writes over it"
+            raise typer.BadParameter(text, param_hint=name)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint=name) from error

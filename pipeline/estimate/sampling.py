@@ -15,7 +15,8 @@ from rich.progress import track
 from rich.table import Table
 
 from model.codec import Codec, Goal
-from model.photos.reading import NotAPhotoError, UnreadablePhotoError, check_name
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError, check_name
 from model.settings import Settings
 from pipeline.estimate.costs import (
     Cost,

@@ -23,7 +23,9 @@ from model.codec import Codec
 from model.files import encode_photo
 from model.format.container import read_rgc
 from model.ms_ssim import ms_ssim
-from model.photos.reading import DecodedPhoto, NotAPhotoError, UnreadablePhotoError, check_name, read_photo
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError, check_name
+from model.photos.reading import DecodedPhoto, read_photo
 from model.settings import Settings
 from model.weights.loading import DEFAULT_WEIGHTS
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.photos.reading import NotAPhotoError, UnreadablePhotoError, read_photo
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError
+from model.photos.reading import read_photo
 
 
 def main() -> None:

@@ -1,4 +1,5 @@
 import os
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -107,3 +108,42 @@ def test_writing_leaves_only_the_file(tmp_path: Path) -> None:
     write_bytes(uri, b"again")
     assert read_bytes(uri) == Path(uri).read_bytes() == b"again"
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file.gz"]
+
+
+def test_what_is_no_file_is_one_row_each_and_never_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.jpg"))
+        found = {photo.relative: photo for photo in find_files(str(tmp_path))}
+    assert "a named pipe, not a file" in found["pipe.jpg"].unreadable
+    assert "a socket, not a file" in found["socket.jpg"].unreadable
+    assert "a device, not a file" in next(iter(find_files("/dev/null"))).unreadable
+    with pytest.raises(OSError, match="a named pipe"):  # it may have come in a file's place
+        read_bytes(str(tmp_path / "pipe.jpg"))
+
+
+@pytest.mark.parametrize("seconds", [-(10**11), 2**38, 10**11])
+def test_any_time_of_change(tmp_path: Path, seconds: int) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    try:
+        os.utime(tmp_path / "a.jpg", (seconds, seconds))
+    except OSError:
+        pytest.skip("this disk holds no such time")
+    (photo,) = find_files(str(tmp_path))
+    assert not photo.unreadable
+    assert photo.modified_ns == (tmp_path / "a.jpg").stat().st_mtime_ns
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "out"
+    (inside / "b").mkdir(parents=True)
+    (outside / "deep").mkdir(parents=True)
+    for folder in (inside, inside / "b", outside, outside / "deep"):
+        (folder / "x.jpg").write_bytes(b"x")
+    (inside / "a").symlink_to(inside / "b")  # listed under its own name, though this one comes first
+    (inside / "link").symlink_to(outside)
+    (inside / "once more").symlink_to(outside)
+    (outside / "deep" / "loop").symlink_to(inside)
+    assert names(str(inside)) == ["b/x.jpg", "link/deep/x.jpg", "link/x.jpg", "x.jpg"]
+    (tmp_path / "entry").symlink_to(inside)
+    assert len(names(str(tmp_path / "entry"))) == 4

@@ -4,10 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model.codec import Codec
 from model.files import encode_photo
 from model.format.container import RgcFile, read_rgc
+from model.format.metadata import MetadataBlocks
+from model.format.source import SourceRecord
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from tests.storage import Storage
@@ -82,3 +85,20 @@ def test_another_file_is_not_overwritten(storage: Storage, file: RgcFile, tmp_pa
         assert write_image(restored, output, "png").uri == f"{output}/a.png"  # the very image
         write_bytes(f"{output}/a.png", b"yours")
         assert "is not overwritten" in write_image(restored, output, "png").error
+
+
+def test_images_come_back_in_their_own_format_with_their_time(tiny_codec: Codec, tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    for image_format, name in (("TIFF", "a.tif"), ("JPEG", "a.jpe"), ("GIF", "a.gif.png")):
+        source = SourceRecord(5, "f", image_format, (), "{}", "0" * 64, "1" * 64, 1_234_567_890_123_456_789)
+        decoded = DecodedPhoto(pixels, False, image_format, metadata=MetadataBlocks(image_format))
+        code = encode_photo(tiny_codec, decoded, Settings(iterations=1), source)
+        code = read_rgc(code.to_bytes())
+        relative = f"{name.removesuffix('.png')}.rgc"
+        restored = write_image(
+            Restored(Photo(relative, relative, 1, ""), code, pixels), str(tmp_path), "original"
+        )
+        assert restored.uri == str(tmp_path / name)
+        assert (tmp_path / name).stat().st_mtime_ns == 1_234_567_890_123_456_789
+        with Image.open(tmp_path / name) as image:
+            assert image.format == ("PNG" if image_format == "GIF" else image_format)

@@ -71,6 +71,22 @@ def find_status(uri: str) -> Status | None:
     return _store(uri).find(uri)
 
 
+def is_same_file(uri: str, other: str) -> bool:
+    """Whether two names are of one file, by links or otherwise; False where one is not there."""
+    if is_remote(uri) or is_remote(other):
+        return uri == other
+    try:
+        return os.path.samefile(uri, other)
+    except OSError:
+        return False
+
+
+def set_modified(uri: str, modified_ns: int | None) -> None:
+    """Sets when a local file was last changed, if it is known; objects have a time of their own."""
+    if modified_ns is not None and not is_remote(uri):
+        os.utime(uri, ns=(modified_ns, modified_ns))
+
+
 def list_folder(uri: str) -> Iterator[Status]:
     """The files below a folder or gs:// prefix, all the way down; none if it is not there."""
     return _store(uri).list_folder(uri)

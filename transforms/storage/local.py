@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,11 +11,21 @@ from uuid import uuid4
 
 from transforms.storage.status import ConflictError, Status
 
+_FIRST, _LAST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+_NO_FILES = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
 PARTIAL = re.compile(r"\.rgc-[0-9a-f]{32}\.partial")  # what a file is called while it is written
 
 
 def read(path: str, length: int | None = None, fingerprint: str | None = None) -> bytes:
-    with open(path, "rb") as file:
+    # Not to wait where a named pipe has come in a file's place.
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        _status(path, os.fstat(file.fileno()))
         data = file.read(-1 if length is None else length)
     _check_fingerprint(path, fingerprint)
     return data
@@ -62,13 +73,22 @@ def find(path: str) -> Status | None:
 
 
 def status_of(path: str) -> Status:
-    status = os.stat(path)
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    return Status(path, status.st_size, modified, f"{status.st_size}-{status.st_mtime:.6f}")
+    """Raises OSError, also for what is no file: a named pipe would keep whoever opens it waiting."""
+    return _status(path, os.stat(path))
+
+
+def _status(path: str, status: os.stat_result) -> Status:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((name for is_kind, name in _NO_FILES.items() if is_kind(status.st_mode)), "no file")
+        raise OSError(f"{path}: {kind}, not a file")
+    # Of other times, which broken clocks and archives give files, `datetime` has none.
+    seconds = min(max(status.st_mtime, _FIRST.timestamp()), _LAST.timestamp())
+    fingerprint = f"{status.st_size}-{status.st_mtime:.6f}"
+    return Status(path, status.st_size, datetime.fromtimestamp(seconds, UTC), fingerprint, status.st_mtime_ns)
 
 
 def list_folder(folder: str) -> Iterator[Status]:
     for parent, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(FileNotFoundError):  # renamed or deleted meanwhile
+            with contextlib.suppress(OSError):  # renamed or deleted meanwhile, or no file
                 yield status_of(f"{parent.rstrip('/')}/{name}")

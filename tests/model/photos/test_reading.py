@@ -9,9 +9,10 @@ import pillow_heif
 import pytest
 import tifffile
 from PIL import ExifTags, Image, ImageCms
-from PIL.PngImagePlugin import PngInfo
 
-from model.photos.reading import NotAPhotoError, UnreadablePhotoError, check_name, decode_image, read_photo
+from model.photos.errors import UnreadablePhotoError
+from model.photos.names import NotAPhotoError, check_name
+from model.photos.reading import decode_image, read_photo
 
 
 def saved(image: Image.Image, image_format: str, **options: Any) -> bytes:
@@ -186,22 +187,11 @@ def test_pictures_beside_the_first_are_noted(small: Image.Image) -> None:
     assert read_photo(pages).notes == ("pictures in sub-directories",)
 
 
-def test_metadata_that_stays_behind_is_noted(small: Image.Image) -> None:
-    jpeg = saved(small, "JPEG", exif=b"Exif\0\0II*\0", icc_profile=b"profile", xmp=b"<x/>")
-    assert read_photo(jpeg).notes == ()
-    assert read_photo(with_segment(jpeg, 0xEC, b"Ducky\0\1")).notes == ()
-    iptc = with_segment(jpeg, 0xED, b"Photoshop 3.0\0" + b"8BIM\4\4\0\0\0\0\0\0")
-    assert read_photo(with_segment(iptc, 0xFE, b"a comment")).notes == ("metadata in COM, APP13",)
-    extended = with_segment(jpeg, 0xE1, b"http://ns.adobe.com/xmp/extension/\0<x/>")
-    assert read_photo(extended).notes == ("metadata in APP1",)
-    text = PngInfo()
-    text.add_text("Author", "someone")
-    assert read_photo(saved(small, "PNG", pnginfo=text)).notes == ("text: Author",)
-    assert read_photo(saved(small, "GIF", comment="words")).notes == ("a comment",)
-    bare = Image.fromarray(np.array(small))
-    keys = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "full_range_flag")
-    wide = saved(bare, "HEIF", nclx_profile=dict(zip(keys, (9, 16, 9, 1), strict=True)))
-    assert read_photo(wide).notes == ("colours other than sRGB's, without an ICC profile",)
+def test_metadata_that_no_reader_here_knows_is_noted(small: Image.Image) -> None:
+    data = saved(small, "PNG")
+    safe_to_copy, unsafe = png_chunk(b"prVt", b"words"), png_chunk(b"prVT", b"words")
+    assert read_photo(data[:33] + safe_to_copy + data[33:]).notes == ()
+    assert read_photo(data[:33] + unsafe + data[33:]).notes == ("an unknown chunk, 'prVT'",)
 
 
 def test_what_cannot_be_looked_at_costs_no_photo(small: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:

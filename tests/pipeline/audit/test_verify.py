@@ -21,10 +21,13 @@ from typer.testing import CliRunner, Result
 
 from model.codec import DEFAULT_TILE, Codec
 from model.format.container import RgcFile, read_rgc
+from model.photos.metadata.common import Found
+from model.settings import Settings
 from pipeline.audit import verify as verify_module
 from pipeline.audit.manifests import open_manifests
 from pipeline.audit.verify import TOLERANCE, Check, Finding, Verification, verify
 from pipeline.cli.main import app
+from tests.runs import rows
 from tests.storage import Storage, upload_folder
 from transforms.manifest.reading import manifest_files, read_table
 from transforms.storage.files import delete_if_there, read_bytes, write_bytes
@@ -169,10 +172,23 @@ def test_what_an_earlier_rgc_did_not_note_is_found_in_the_original(
     data = (photos / "a.jpg").read_bytes()
     comment = b"\xff\xfe\0\x0bin words "
     (photos / "a.jpg").write_bytes(data[:2] + comment + data[2:])
-    monkeypatch.setattr("model.photos.reading.left_out", lambda *_: ())
+    monkeypatch.setattr("model.photos.metadata.containers.read_blocks", lambda *_: Found())
     rgc("compress", photos / "a.jpg", tmp_path / "out", *TARGET)
     monkeypatch.undo()
-    assert checked(tmp_path / "out", shipped_codec).not_safe == {"not in the .rgc file: metadata in COM": 1}
+    missing = "not in the .rgc file: metadata that differs: APP0, COM"
+    assert checked(tmp_path / "out", shipped_codec).not_safe == {missing: 1}
+
+
+def test_the_quality_that_counts_is_the_one_measured(
+    photos: Path, tmp_path: Path, shipped_codec: Codec
+) -> None:
+    rgc("compress", photos / "a.jpg", tmp_path / "out", *TARGET)
+    (row,) = rows(tmp_path / "out").values()
+    target = row["ms_ssim"] + 0.0005  # just out of reach, and within what machines may differ by
+    change_rows(tmp_path / "out", "ms_ssim", {"a.jpg": target})
+    change_rows(tmp_path / "out", "settings", {"a.jpg": Settings(target_ms_ssim=target).to_json()})
+    found = checked(tmp_path / "out", shipped_codec)
+    assert not found.mismatches and found.not_safe == {f"MS-SSIM below {target}": 1}
 
 
 @pytest.mark.parametrize("name", ["IMG*.jpg", "what?.jpg", "a[1].jpg", "a#123", "a.jpg "])

@@ -1,0 +1,4 @@
+"""What a photo's file holds beside its pixels: a module for each container, one for EXIF, one for XMP.
+
+May use `model.format`; knows nothing of pixels but how they were turned.
+"""

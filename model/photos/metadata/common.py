@@ -1,0 +1,47 @@
+"""What the modules for each container share: what is found in a file, and what any format can hold of it."""
+
+from dataclasses import dataclass, field
+
+from model.format.metadata import Block
+
+EXIF_HEADER = b"Exif\0\0"
+
+
+@dataclass
+class Found:
+    """What a file's metadata was found to be.
+
+    Attributes:
+        blocks: all that is carried, as `model.format.metadata` has it.
+        left_out: in words, what the file holds that is not carried.
+    """
+
+    blocks: list[Block] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class View:
+    """What blocks of any container come to, for another container to hold.
+
+    Attributes:
+        exif: a TIFF structure, without the "Exif\\0\\0" that JPEG puts before it.
+        icc_profile: of the pixels; made for them where the file defines their colours in another way.
+        xmp: a packet.
+        iptc: IPTC-IIM records, without Photoshop's frame around them.
+        comments: text that is for people, and no part of the others.
+        density: pixels an inch, across and down.
+        others: blocks that only their own container can hold, in words.
+    """
+
+    exif: bytes = b""
+    icc_profile: bytes = b""
+    xmp: bytes = b""
+    iptc: bytes = b""
+    comments: tuple[str, ...] = ()
+    density: tuple[float, float] | None = None
+    others: tuple[str, ...] = ()
+
+
+def size(data: bytes) -> str:
+    return f"{len(data):,} bytes"

@@ -1,0 +1,173 @@
+"""EXIF, a TIFF structure inside other files: its orientation, and its thumbnail, which goes with that.
+
+All changes are made in place: maker notes point into the structure by offsets.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from PIL import Image
+
+ORIENTATION = 274
+TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # types of whole numbers
+_EXIF_DIRECTORY = 34665
+_THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 513, 514
+_SIZES = ((256, 257), (40962, 40963))  # width and height of the picture
+_MOST_DIRECTORIES = 16
+
+
+class _Entry(NamedTuple):
+    tag: int
+    type: int
+    number: int
+    value: int  # where its four bytes of value stand
+
+
+@dataclass(frozen=True)
+class _Directory:
+    entries: list[_Entry]
+    link: int  # where the offset of the next one stands
+
+    def first(self, tag: int) -> _Entry | None:
+        return next((entry for entry in self.entries if entry.tag == tag), None)
+
+
+def orientation(exif: bytes) -> int:
+    """1 to 8, of the first directory; where it says two, the last, as Pillow and exiftool read it."""
+    found = 1
+    for directory in list(_chain(exif))[:1]:
+        for entry in directory.entries:
+            value = _number(exif, entry) if entry.tag == ORIENTATION else None
+            if value is not None and 1 <= value <= 8:
+                found = value
+    return found
+
+
+def turned(exif: bytes, applied: int) -> bytes:
+    """The structure of a picture whose pixels were turned by an orientation: nothing asks for it any more.
+
+    Every orientation becomes 1, sizes are swapped where the picture was laid on its side, and the thumbnail
+    is turned, too, or dropped where its bytes do not suffice for that.
+    """
+    changed = bytearray(exif)
+    directories = list(_chain(exif))
+    for index, directory in enumerate(directories):
+        if index and applied != 1:
+            own = directory.first(ORIENTATION)
+            of_thumbnail = (own and _number(exif, own)) or applied
+            if not _turn_thumbnail(changed, directory, of_thumbnail):
+                _drop(changed, directory, directories[index - 1])
+        for entry in directory.entries:
+            if entry.tag == ORIENTATION:
+                _set_number(changed, entry, 1)
+    if applied in _SIDEWAYS:
+        for directory in (*directories, *_exif_directories(exif, directories)):
+            _swap_sizes(changed, directory)
+    return bytes(changed)
+
+
+def _order(exif: bytes) -> str:
+    return {b"II": "<", b"MM": ">"}.get(exif[:2], "")
+
+
+def _chain(exif: bytes) -> Iterator[_Directory]:
+    """The first directory and those that follow it, as far as they can be read."""
+    seen: set[int] = set()
+    link = 4
+    while _order(exif) and len(seen) < _MOST_DIRECTORIES and link + 4 <= len(exif):
+        (offset,) = struct.unpack_from(f"{_order(exif)}I", exif, link)
+        if offset in seen or (directory := _read(exif, offset)) is None:
+            return
+        seen.add(offset)
+        yield directory
+        link = directory.link
+
+
+def _read(exif: bytes, offset: int) -> _Directory | None:
+    if not 8 <= offset <= len(exif) - 2:
+        return None
+    (count,) = struct.unpack_from(f"{_order(exif)}H", exif, offset)
+    end = offset + 2 + 12 * count
+    # A directory that is cut off has the entries that are there: readers take these, too.
+    places = range(offset + 2, min(end, len(exif) - 11), 12)
+    code = f"{_order(exif)}HHI"
+    entries = []
+    for at in places:
+        tag, kind, number = struct.unpack_from(code, exif, at)
+        entries.append(_Entry(tag, kind, number, at + 8))
+    return _Directory(entries, end)
+
+
+def _exif_directories(exif: bytes, directories: list[_Directory]) -> Iterator[_Directory]:
+    for directory in directories[:1]:
+        pointer = directory.first(_EXIF_DIRECTORY)
+        offset = None if pointer is None else _number(exif, pointer)
+        if offset is not None and (found := _read(exif, offset)) is not None:
+            yield found
+
+
+def _number(exif: bytes | bytearray, entry: _Entry) -> int | None:
+    """The one whole number that an entry holds."""
+    if entry.type not in _NUMBERS or entry.number != 1:
+        return None
+    return int(struct.unpack_from(_order(bytes(exif[:2])) + _NUMBERS[entry.type], exif, entry.value)[0])
+
+
+def _set_number(exif: bytearray, entry: _Entry, value: int) -> None:
+    if _number(exif, entry) is not None:
+        struct.pack_into(_order(bytes(exif[:2])) + _NUMBERS[entry.type], exif, entry.value, value)
+
+
+def _swap_sizes(exif: bytearray, directory: _Directory) -> None:
+    for pair in _SIZES:
+        across, down = map(directory.first, pair)
+        if across is None or down is None or across.type != down.type:
+            continue
+        width, height = _number(exif, across), _number(exif, down)
+        if width is not None and height is not None:
+            _set_number(exif, across, height)
+            _set_number(exif, down, width)
+
+
+def _turn_thumbnail(exif: bytearray, directory: _Directory, applied: int) -> bool:
+    """Turns a JPEG thumbnail within its bytes; False where that cannot be done."""
+    at, length = map(directory.first, (_THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH))
+    if applied == 1:
+        return True
+    if at is None or length is None:
+        return False
+    start, size = _number(exif, at), _number(exif, length)
+    if start is None or size is None or start < 8 or start + size > len(exif):
+        return False
+    try:
+        with Image.open(io.BytesIO(exif[start : start + size]), formats=["JPEG"]) as thumbnail:
+            upright = thumbnail.transpose(TRANSPOSITIONS[applied])
+    except Exception:  # Pillow raises nearly anything on broken files
+        return False
+    for quality in (90, 80, 70, 60, 50, 40):
+        buffer = io.BytesIO()
+        upright.save(buffer, "JPEG", quality=quality, optimize=True)
+        if (new := buffer.getvalue()) and len(new) <= size:
+            exif[start : start + size] = new.ljust(size, b"\0")
+            _set_number(exif, length, len(new))
+            return True
+    return False
+
+
+def _drop(exif: bytearray, directory: _Directory, before: _Directory) -> None:
+    """Takes a directory out of the chain."""
+    next_one = exif[directory.link : directory.link + 4].ljust(4, b"\0")
+    exif[before.link : before.link + 4] = next_one

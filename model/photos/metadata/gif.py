@@ -1,0 +1,82 @@
+"""GIF: its comments and applications' extensions. No picture is written as GIF again: others hold them."""
+
+from collections.abc import Iterable, Iterator
+
+from model.format.metadata import Block, MetadataBlocks
+from model.photos.metadata.common import Found, View, size
+
+_EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
+_CONTROL, _COMMENT, _TEXT, _APPLICATION = 0xF9, 0xFE, 0x01, 0xFF
+_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
+_MAGIC_TRAILER = 257  # bytes after an XMP packet, which lead readers of sub-blocks to its end
+
+
+def read(data: bytes) -> Found:
+    found = Found()
+    try:
+        for kind, content in _parts(data):
+            if kind == _COMMENT:
+                found.blocks.append(Block("comment", content))
+            elif kind == _APPLICATION and content[:11] not in _LOOPS:
+                found.blocks.append(Block("application", content))
+            elif kind == _TEXT:
+                found.left_out.append("a text that is drawn over it")
+    except IndexError:
+        found.left_out.append("what follows the part that is broken")
+    return found
+
+
+def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Images, without their pixels, and extensions, their sub-blocks joined."""
+    position = 13 + _table(data[10])
+    while data[position] != _END:
+        kind = data[position]
+        if kind == _IMAGE:
+            position += 10 + _table(data[position + 9]) + 1
+        elif kind == _EXTENSION:
+            kind = data[position + 1]
+            position += 2
+        else:
+            raise IndexError(f"no part of a GIF begins with {kind}")
+        if kind == _APPLICATION and data[position + 1 : position + 12] == _XMP:  # a packet without sub-blocks
+            end = data.index(b"\0\0", position) if b"\0\0" in data[position:] else len(data)
+            packet = data[position + 12 : end + 1]
+            yield kind, _XMP + packet[:-_MAGIC_TRAILER]
+            position = end + 2
+            continue
+        content = bytearray()
+        while length := data[position]:
+            content += data[position + 1 : position + 1 + length]
+            position += 1 + length
+        position += 1
+        yield kind, bytes(content) if kind != _IMAGE else b""
+
+
+def _table(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def orientation(_blocks: Iterable[Block]) -> int:
+    return 1
+
+
+def turned(blocks: Iterable[Block], _applied: int) -> list[Block]:
+    return list(blocks)
+
+
+def without_profile(blocks: Iterable[Block]) -> list[Block]:
+    return [block for block in blocks if not block.data.startswith(_ICC)]
+
+
+def view(metadata: MetadataBlocks) -> View:
+    applications = list(metadata.of_kind("application"))
+    packets = [data[len(_XMP) :] for data in applications if data.startswith(_XMP)]
+    profiles = [data[len(_ICC) :] for data in applications if data.startswith(_ICC)]
+    known = (_XMP, _ICC)
+    return View(
+        icc_profile=b"".join(profiles[:1]),
+        xmp=b"".join(packets[:1]),
+        comments=tuple(data.decode("latin-1") for data in metadata.of_kind("comment")),
+        others=tuple(f"{size(data)} of {data[:11]!r}" for data in applications if not data.startswith(known)),
+    )

@@ -1,0 +1,38 @@
+"""`rgc encode` and `rgc decode`: what they write over, and what comes back."""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from tests.runs import rgc
+
+
+def test_nothing_is_written_over_unasked(tmp_path: Path) -> None:
+    photo, code = tmp_path / "a.png", tmp_path / "a.rgc"
+    Image.linear_gradient("L").resize((64, 48)).save(photo)
+    os.utime(photo, ns=(10**18, 10**18 + 123))
+    original = photo.read_bytes()
+    assert rgc("encode", photo, code, "--iterations", "1").exit_code == 0
+    refused = rgc("encode", photo, photo, "--iterations", "1", "--overwrite")
+    assert refused.exit_code == 2 and "itself" in refused.output
+    (tmp_path / "link.png").symlink_to(photo)
+    assert rgc("encode", photo, tmp_path / "link.png", "--overwrite").exit_code == 2
+    assert rgc("decode", code, code, "--format", "png", "--overwrite").exit_code == 2
+    refused = rgc("decode", code, photo)
+    assert refused.exit_code == 2 and "--overwrite" in refused.output
+    assert rgc("encode", photo, code, "--iterations", "1").exit_code == 2
+    assert photo.read_bytes() == original
+    assert rgc("encode", photo, code, "--iterations", "2", "--overwrite").exit_code == 0
+    assert rgc("decode", code, tmp_path / "b.png").exit_code == 0
+    assert (tmp_path / "b.png").stat().st_mtime_ns == 10**18 + 123
+
+
+def test_what_a_format_has_no_place_for_is_said(tmp_path: Path) -> None:
+    photo, code = tmp_path / "a.png", tmp_path / "a.rgc"
+    Image.linear_gradient("L").resize((64, 48)).save(
+        photo, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0" + bytes(70_000)
+    )
+    assert rgc("encode", photo, code, "--iterations", "1").exit_code == 0
+    decoded = rgc("decode", code, tmp_path / "a.jpg")
+    assert decoded.exit_code == 0 and "70,010 bytes of EXIF, more than a JPEG's segment" in decoded.output
