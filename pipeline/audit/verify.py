@@ -24,7 +24,8 @@ from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
 from model.ms_ssim import ms_ssim
 from model.photos.errors import UnreadablePhotoError
-from model.photos.reading import DecodedPhoto, read_photo
+from model.photos.isolation.pool import read_photo_in_child
+from model.photos.reading import DecodedPhoto
 from model.settings import DEFAULT_TARGET_MS_SSIM
 from pipeline.audit.manifests import query
 from pipeline.audit.report import LISTED, QUALITY_STEP
@@ -269,7 +270,7 @@ def _read_original(row: dict[str, Any]) -> tuple[str, DecodedPhoto]:
         detail = f"fingerprint {status.fingerprint}, {row['source_fingerprint']} in the manifest"
         raise CheckError(Finding.SOURCE_CHANGED, f"{detail}, but the same content")
     try:
-        return status.fingerprint, read_photo(data)
+        return status.fingerprint, read_photo_in_child(data)
     except UnreadablePhotoError as error:
         raise CheckError(Finding.SOURCE_UNREADABLE, str(error)) from error
 

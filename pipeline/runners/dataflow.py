@@ -32,7 +32,7 @@ _DRIVER = "install-nvidia-driver:5xx"
 # Listing, looking up finished photos and writing manifests: requests to storage, and 20,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
 # One Beam process a worker. Dataflow would start one for each vCPU, each with a codec and photos in the one
-# GPU's memory. Photos are decoded in threads, as decoders release Python's lock.
+# GPU's memory. Photos are decoded in child processes.
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # That process works on two bundles: while one is range-coded on the CPU, the other has the GPU.
 _THREADS = 2

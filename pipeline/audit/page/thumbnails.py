@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 from model.codec import Codec
 from model.files import decode_pixels
 from model.format.container import HEAD_BYTES, RgcFile, prefix_length, read_rgc
-from model.photos.reading import read_photo
+from model.photos.isolation.pool import read_photo_in_child
 from pipeline.audit.page.content import WorstPhoto
 from transforms.storage.files import find_status, read_bytes
 
@@ -77,7 +77,7 @@ def _read_original(photo: WorstPhoto) -> Image.Image:
         raise _NotShownError("The original is no longer there.")
     if photo.source_fingerprint not in (None, status.fingerprint):
         raise _NotShownError("The original was changed after it was encoded.")
-    return Image.fromarray(read_photo(read_bytes(photo.source_uri)).pixels)
+    return Image.fromarray(read_photo_in_child(read_bytes(photo.source_uri)).pixels)
 
 
 def _read_first_iterations(photo: WorstPhoto) -> RgcFile:
