@@ -1,4 +1,4 @@
-"""The public face of rgc: encode, decode, and `.rgc` in Pillow.
+"""rgc in Python: encode, decode, and `.rgc` in Pillow.
 
 import rgc
 data = rgc.encode(image, target_ms_ssim=0.95)

@@ -67,26 +67,27 @@ class StepNetwork(nn.Module):
     Biases follow the gain's level; in the very first group also the grid's stride.
     """
 
-    def __init__(self, seen: int, own: int, hidden: int, grids: int, kernel: int) -> None:
+    def __init__(self, earlier: int, own: int, sees_own: bool, hidden: int, grids: int, kernel: int) -> None:
         super().__init__()
         self.own = own
-        self.first = nn.Conv2d(seen, hidden, kernel)
+        self.first = nn.Conv2d(earlier + own * sees_own, hidden, kernel)
         self.of_level = nn.Parameter(torch.zeros(hidden))
         self.of_grid = nn.Parameter(torch.zeros(grids, hidden))
         self.second = nn.Conv2d(hidden, hidden, 1)
         self.last = nn.Conv2d(hidden, 2 * own, 1)
-        self.linear = nn.Conv2d(own, own, kernel, bias=False)
+        self.linear = nn.Conv2d(own, own, kernel, bias=False) if sees_own else None
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.last.weight.mul_(0.3)
-            self.linear.weight.mul_(0.1)
+            if self.linear is not None:
+                self.linear.weight.mul_(0.1)
 
     def forward(self, known: Tensor, level: Tensor, grid: int) -> tuple[Tensor, Tensor]:
         """Means (N, own, h, w) and log2 of scales, multiples of 1/16.
 
         Args:
-            known: (N, seen, h', w') symbols, the own group's last, 0 where not known; padded, and cut
-                so that the first output is the step's first position.
+            known: (N, C, h', w') symbols, the own group's last if any is known, 0 where not known;
+                padded, and cut so that the first output is the step's first position.
             level: of the gain, (N,), float32 multiples of 1/256 below 1.
             grid: log2 of the grid's stride.
         """
@@ -98,9 +99,10 @@ class StepNetwork(nn.Module):
         x = _round(x).clamp(0, ACTIVATION_LIMIT)
         x = _convolution(x, _quantize(self.last.weight), _quantize(_bias(self.last)), 1).float()
         mean, log_scale = _round(x).chunk(2, dim=1)
-        with torch.autocast(known.device.type, enabled=False):
-            own = known[:, -self.own :].float()
-            mean = mean + _round(_convolution(own, _quantize(self.linear.weight), None, 2))
+        if self.linear is not None:
+            with torch.autocast(known.device.type, enabled=False):
+                own = known[:, -self.own :].float()
+                mean = mean + _round(_convolution(own, _quantize(self.linear.weight), None, 2))
         return mean.clamp(-LARGEST_MEAN, LARGEST_MEAN), log_scale.clamp(*LOG_SCALE_LIMITS)
 
 
@@ -131,11 +133,11 @@ class ContextModel(nn.Module):
             of_iteration, kernel = nn.ModuleList(), KERNELS[min(iteration, 1)]
             for group, own in enumerate(sizes):
                 very_first = iteration == group == 0
-                seen = before + sum(sizes[: group + 1])
+                earlier = before + sum(sizes[:group])
                 of_iteration.append(
                     nn.ModuleList(
-                        StepNetwork(seen, own, hidden, LEVELS if very_first else 1, kernel)
-                        for _ in range(3 if very_first else 4)
+                        StepNetwork(earlier, own, quarter > 0, hidden, LEVELS if very_first else 1, kernel)
+                        for quarter in range(very_first, 4)
                     )
                 )
             self.networks.append(of_iteration)
@@ -175,13 +177,13 @@ class ContextModel(nn.Module):
         if 0 in shape:
             return codes.new_zeros(shape), codes.new_zeros(shape)
         grid = codes[:, : step.stop, :: step.stride, :: step.stride]
-        own = grid[:, step.start :] * _known(grid, step.quarter)
-        parts = [grid[:, : step.start], own] if step.start else [own]
-        if earlier is not None:
-            parts.insert(0, earlier)
+        parts = [] if earlier is None else [earlier]
+        parts.append(grid[:, : step.start])
+        if step.quarter:
+            parts.append(grid[:, step.start :] * _known(grid, step.quarter))
         top, left = _QUARTERS[step.quarter]
         margin = KERNELS[min(step.iteration, 1)] // 2
-        known = F.pad(torch.cat(parts, dim=1) if len(parts) > 1 else own, (margin,) * 4)[:, :, top:, left:]
+        known = F.pad(torch.cat(parts, dim=1), (margin,) * 4)[:, :, top:, left:]
         very_first = step.iteration == step.group == 0
         networks = cast(nn.ModuleList, cast(nn.ModuleList, self.networks[step.iteration])[step.group])
         network = networks[step.quarter - 1 if very_first else step.quarter]

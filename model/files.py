@@ -1,4 +1,4 @@
-"""Photos to .rgc files and .rgc files to images: what the pipeline, `rgc encode` and rgc.py share."""
+"""Photos to .rgc files and back, for the pipeline, the command line and rgc.py."""
 
 import io
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def encode_photos(
     """Encodes photos of one padded size together, or in parts that fit into memory; see `Codec.encode`.
 
     Args:
-        sources: what each file says of where it came from, for the manifest; nothing if None.
+        sources: written into each file, for the manifest.
 
     Raises:
         ValueError: more iterations are asked for than the model has; and see `Codec.encode`.

@@ -58,7 +58,7 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
     """Adds to `pipeline` what a job does. Its outcome is the manifest that it leaves."""
     run, progress, stop = job.run, execution.progress_path, execution.stop_path
     handler = EncodeHandler(job.settings, job.device, execution.batch_pixels, execution.threads)
-    load = partial(load_or_reject, run=run, given_up=execution.given_up, progress_path=progress)
+    load = partial(load_or_reject, run=run)
     found = (
         pipeline
         | "Find" >> FindPhotos(job.source, job.output)

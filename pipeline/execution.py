@@ -16,7 +16,6 @@ class Execution:
         threads: for torch in each of them; None for torch's own choice.
         hints: Beam's resource hints for the steps that need the GPU.
         prefetch: photos that are loaded while another is encoded.
-        given_up: URIs of photos that are `failed` untried.
         progress_path: see `transforms.progress.report`.
         stop_path: see `transforms.progress.request_stop`.
     """
@@ -26,6 +25,5 @@ class Execution:
     threads: int | None
     hints: Mapping[str, str] = field(default_factory=dict)
     prefetch: int = PREFETCHED_PHOTOS
-    given_up: frozenset[str] = frozenset()
     progress_path: str | None = None
     stop_path: str | None = None

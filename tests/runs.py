@@ -50,10 +50,14 @@ def codes(output: str | Path) -> dict[str, bytes]:
     return {file.uri.removeprefix(str(output)): read_bytes(file.uri) for file in files}
 
 
+def _search_path() -> str:
+    search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    return os.pathsep.join(filter(None, search))
+
+
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pipeline.cli.main", *map(str, arguments)]
-    search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
+    environment = {**os.environ, "PYTHONPATH": _search_path()}
     pipe = subprocess.PIPE
     return subprocess.Popen(
         command,
@@ -104,7 +108,7 @@ def worker_pool() -> Iterator[list[str]]:
         ["apache_beam.runners.worker.worker_pool_main", "--service_port", ports[1]],
     ]
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # the pool starts "python"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PATH": path}
+    environment = {**os.environ, "PYTHONPATH": _search_path(), "PATH": path}
     quiet = subprocess.DEVNULL
     servers = [
         subprocess.Popen([sys.executable, "-m", *module], env=environment, stderr=quiet, stdout=quiet)

@@ -1,4 +1,4 @@
-"""A storage server on loopback, behind a proxy that can give it a bad night."""
+"""A storage server on loopback, behind a proxy that can make requests fail."""
 
 import http.client
 import json
@@ -46,7 +46,7 @@ class Storage:
     retries: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     calls: set[str] = field(default_factory=set)
-    dice: random.Random = field(default_factory=lambda: random.Random(0))
+    generator: random.Random = field(default_factory=lambda: random.Random(0))
     uploading: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, path: str, headers: Message) -> None:
@@ -58,7 +58,7 @@ class Storage:
             self.calls.add(call[1])
 
     def next_fault(self) -> str | None:
-        if self.dice.random() >= self.fault_rate:
+        if self.generator.random() >= self.fault_rate:
             return None
         fault = FAULTS[self.faults.total() % len(FAULTS)]
         self.faults[fault] += 1

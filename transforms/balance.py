@@ -10,20 +10,19 @@ from apache_beam.pvalue import AsDict
 
 from transforms.elements import Photo
 
-_CLASSES_IN_DOUBLE = 2  # size classes for each doubling of the bytes
-_TOGETHER = 1_000  # photos, about: a worker holds the references under one key in memory
+_CLASSES_PER_DOUBLING = 2
+_PHOTOS_PER_SHARD = 1_000  # about: a worker holds the references under one key in memory
 
 Counts = dict[int, int]  # photos in each size class
 
 
 class Balance(beam.PTransform):
-    """Photos in another order, so that each of `workers` gets about as many bytes to do.
+    """Photos in another order, so that each of `workers` gets about the same number of bytes.
 
-    Bytes stand for pixels, which are not known before a photo is read. A local runner gives each worker
-    process a fixed share of the keys, whichever. So photos are grouped by size, and each group is dealt out
-    like cards: every hand is a key, of as many bytes as any other, and there are as many for each worker.
-    With None, the runner shares work out as it goes (Dataflow does), and each photo stays an element of
-    its own.
+    A local runner gives each worker process a fixed share of the keys. So each key is a shard with as many
+    bytes as any other: photos are grouped by size, and each group is spread over all shards. Bytes stand for
+    pixels, which are only known once a photo is read.
+    With None the runner shares work out as it goes, as Dataflow does; then each photo is an element.
     """
 
     def __init__(self, workers: int | None) -> None:
@@ -38,27 +37,27 @@ class Balance(beam.PTransform):
             photos
             | "BySize" >> beam.Map(with_group, AsDict(counts))
             | "Groups" >> beam.GroupByKey()
-            | "Deal" >> beam.FlatMap(deal, self._workers, AsDict(counts))
-            | "Hands" >> beam.GroupByKey()
+            | "Assign" >> beam.FlatMap(assign_shards, self._workers, AsDict(counts))
+            | "Shards" >> beam.GroupByKey()
             | "Photos" >> beam.FlatMap(itemgetter(1))
         )
 
 
 def size_class(photo: Photo) -> int:
-    return int(_CLASSES_IN_DOUBLE * math.log2(photo.size + 1))
+    return int(_CLASSES_PER_DOUBLING * math.log2(photo.size + 1))
 
 
 def with_group(photo: Photo, counts: Counts) -> tuple[tuple[int, int], Photo]:
-    """A photo under its group: its size class, or a part of that if it has very many."""
+    """A photo under its group: its size class, or a part of a class that has very many photos."""
     size = size_class(photo)
-    return (size, zlib.crc32(photo.uri.encode()) % -(-counts[size] // _TOGETHER)), photo
+    return (size, zlib.crc32(photo.uri.encode()) % -(-counts[size] // _PHOTOS_PER_SHARD)), photo
 
 
-def deal(
+def assign_shards(
     group: tuple[tuple[int, int], Iterable[Photo]], workers: int, counts: Counts
 ) -> Iterator[tuple[int, Photo]]:
-    """(hand, photo) pairs of one group: as many to each hand, within one."""
+    """(shard, photo) pairs of one group: the same number for each shard, within one."""
     (size, part), photos = group
-    hands = workers * -(-sum(counts.values()) // (_TOGETHER * workers))
-    for number, photo in enumerate(photos, start=size + part):  # so that not one hand gets all the odd ones
-        yield number % hands, photo
+    shards = workers * -(-sum(counts.values()) // (_PHOTOS_PER_SHARD * workers))
+    for number, photo in enumerate(photos, start=size + part):  # else one shard would get every remainder
+        yield number % shards, photo

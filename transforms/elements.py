@@ -14,14 +14,14 @@ from model.settings import Settings
 
 @dataclass(frozen=True, slots=True)  # slots: pickled without the fields' names
 class Photo:
-    """A reference to an input file, all that ever crosses a shuffle.
+    """A reference to an input file. Nothing else crosses a shuffle.
 
     Attributes:
         uri: path or URI of the file.
-        relative: the same below INPUT, with forward slashes; names the output.
+        relative: its path below INPUT, with forward slashes; names the output.
         size: bytes.
         fingerprint: changes when the file does.
-        unreadable: why listing it already found that it cannot be read, else empty.
+        unreadable: why it cannot be read, if listing found that out, else empty.
         modified_ns: when it was last changed, nanoseconds since 1970.
     """
 
@@ -33,14 +33,14 @@ class Photo:
     modified_ns: int | None = None
 
     def uri_sha256(self) -> str:
-        """What a .rgc file says of the URI: enough to know it again, and folders' names stay here."""
+        """See `SourceRecord`."""
         return hashlib.sha256(self.uri.encode()).hexdigest()
 
 
 class PhotoCoder(beam.coders.Coder):
-    """Little more than half of what pickling takes; a local runner has several copies of each in memory.
+    """Takes about half of what pickling does; a local runner holds several copies of each in memory.
 
-    Not Beam's RowCoder: worker processes decode to a class that it makes up there.
+    Beam's RowCoder will not do: worker processes would decode to a generated class.
     """
 
     _values_of = attrgetter(*(field.name for field in fields(Photo)))
@@ -90,7 +90,7 @@ class LoadedPhoto:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What came of a loaded photo: its .rgc file, or why there is none.
+    """A loaded photo's .rgc file, or why there is none.
 
     Attributes:
         result: None if encoding failed.

@@ -24,7 +24,7 @@ class CodecHandler(ModelHandler[Any, Any, Codec]):
         device: "auto", "cpu" or "cuda", resolved where the model is loaded.
         max_batch_pixels: of a batch, unless one photo alone has more.
         pixels_of: the pixels of an element.
-        threads: for torch in each worker process, None for torch's own choice.
+        threads: for torch in each worker process; None for torch's own choice.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class CodecHandler(ModelHandler[Any, Any, Codec]):
         return "rgc"
 
     def get_num_bytes(self, batch: Sequence[Any]) -> int:
-        """A rough figure for Beam's metrics; its own way is to pickle every pixel again."""
+        """A rough figure for Beam's metrics. By default Beam would pickle all pixels for it."""
         return 3 * sum(map(self._pixels_of, batch))
 
 
@@ -90,10 +90,10 @@ class EncodeHandler(CodecHandler):
 
 
 def raise_if_broken(codec: Codec) -> None:
-    """For use after an error: finds out whether the device and not the photo is to blame.
+    """After an error: tests whether the device still works.
 
-    After some errors a GPU gives nothing but errors for as long as its process lives. Then the bundle has to
-    fail, which the runner tries again, else the rest of the archive would be `failed` within minutes.
+    After some errors a GPU fails for as long as its process lives. Then the bundle has to fail, so that the
+    runner tries it again. Else the rest of the archive would be `failed` within minutes.
 
     Raises:
         RuntimeError: the device does not work any more.

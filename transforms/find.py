@@ -24,7 +24,7 @@ from transforms.storage.status import Status
 
 @dataclass(frozen=True)
 class Source:
-    """What INPUT names, once it is known to be there.
+    """What INPUT names. It was there when it was looked up.
 
     Attributes:
         uri: the folder, gs:// prefix, glob or file.
@@ -38,7 +38,7 @@ class Source:
 
 
 def find_source(uri: str) -> Source:
-    """Finds out what is at a path or URI. What is there under this very name comes before a glob.
+    """Looks up a path or URI. A file or folder of that very name comes before a glob.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -48,12 +48,10 @@ def find_source(uri: str) -> Source:
 
 
 def list_source(source: Source, suffix: str = "") -> Iterator[Photo]:
-    """The files of a source, all the way down. Listing streams.
+    """The files of a source, all the way down. Links to folders come last; no folder is listed twice.
 
-    Links to folders are followed after all folders: of one that is listed already, nothing is listed again.
-
-    What cannot be looked at (a folder without permission, a link to nothing, a name that is not
-    UTF-8 or no path) is there too, as `unreadable`.
+    Folders without permission, links to nothing and names that are not UTF-8 or no paths are listed as
+    `unreadable`.
 
     Args:
         suffix: only names that end so.
@@ -68,7 +66,7 @@ def find_files(uri: str, suffix: str = "") -> Iterator[Photo]:
 
 
 def _find_objects(uri: str) -> Source:
-    # An object called "photos/" is what stores make for an empty folder: photos are below it.
+    # Stores make an object called "photos/" for an empty folder. Photos are below it.
     if not uri.endswith("/") and find_status(uri) is not None:
         return Source(uri, _folder_of(uri), "file")
     if next(list_folder(uri), None) is not None:
@@ -110,7 +108,7 @@ def _match(pattern: str) -> list[str]:
 
 
 def _fixed_part(pattern: str) -> str:
-    """The folder that everything that matches a pattern lies below."""
+    """The folder above everything that matches a pattern."""
     return _folder_of(pattern[: min(pattern.find(c) for c in "*?[" if c in pattern)])
 
 
@@ -139,7 +137,7 @@ def _walk(folder: str) -> Iterator[Photo]:
 
 
 def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
-    """Whether a folder has not been listed, under whatever name; from now on it has."""
+    """Whether a folder has not been listed, under any name; remembers it."""
     try:
         status = os.stat(folder)
     except OSError:
@@ -175,9 +173,9 @@ def _unreadable(path: str, base: str, reason: str) -> Photo:
 
 
 class FindPhotos(beam.PTransform):
-    """One `Photo` for each file below `source`, except what rgc itself has written to `output`.
+    """One `Photo` for each file of `source`, except what rgc itself has written to `output`.
 
-    Local paths are absolute, else what lies in `output` would not be known by its name.
+    Local paths are absolute, so that files in `output` are recognised.
     """
 
     def __init__(self, source: Source, output: str) -> None:

@@ -5,49 +5,35 @@ import hashlib
 from apache_beam.pvalue import TaggedOutput
 
 from model.photos.errors import UnreadablePhotoError
+from model.photos.isolation.pool import read_photo_in_child
 from model.photos.names import NotAPhotoError, check_name, check_start
-from model.photos.reading import read_photo
 from transforms.elements import LoadedPhoto, Photo
 from transforms.manifest.rows import ManifestRow, Run
-from transforms.progress import report_in_progress
 from transforms.storage.files import read_bytes
 
 LOADED = "loaded"
 REJECTED = "rejected"
-KILLS_WORKERS = "the worker process that worked on it was killed, twice; the next run tries it again"
 
 
 def load_photo(photo: Photo) -> LoadedPhoto:
-    """A photo's pixels.
+    """A photo's pixels. They are decoded in a child process: whatever a file does there costs that one photo.
 
     Raises:
-        NotAPhotoError, UnreadablePhotoError, OSError: see `read_photo`; also where the file is no longer
-            the one that was listed.
+        NotAPhotoError, UnreadablePhotoError, OSError: see `read_photo_in_child`; also where the file is no
+            longer the one that was listed.
     """
     if photo.unreadable:
         raise UnreadablePhotoError(photo.unreadable)
     check_name(photo.relative)
     data = read_bytes(photo.uri, fingerprint=photo.fingerprint)
     check_start(photo.relative, data)
-    return LoadedPhoto(photo, hashlib.sha256(data).hexdigest(), read_photo(data))
+    return LoadedPhoto(photo, hashlib.sha256(data).hexdigest(), read_photo_in_child(data))
 
 
-def load_or_reject(
-    photo: Photo, run: Run, given_up: frozenset[str] = frozenset(), progress_path: str | None = None
-) -> TaggedOutput:
-    """A `LOADED` photo, or the row of one `REJECTED`: `kept` if it is no photo, `failed` if unreadable.
-
-    Args:
-        given_up: URIs of photos that are not to be read: see `pipeline.runners.supervise`.
-        progress_path: see `report_in_progress`.
-    """
-    if photo.uri in given_up:
-        return TaggedOutput(REJECTED, ManifestRow.not_encoded(run, photo, "failed", KILLS_WORKERS))
-    report_in_progress(photo, "begun", progress_path)
+def load_or_reject(photo: Photo, run: Run) -> TaggedOutput:
+    """A `LOADED` photo, or a `REJECTED` one's row: `kept` if it is no photo, `failed` if unreadable."""
     try:
-        loaded = load_photo(photo)
-        report_in_progress(photo, "loaded", progress_path)
-        return TaggedOutput(LOADED, loaded)
+        return TaggedOutput(LOADED, load_photo(photo))
     except NotAPhotoError as error:
         row = ManifestRow.not_encoded(run, photo, "kept", str(error))
     except (UnreadablePhotoError, OSError, MemoryError) as error:

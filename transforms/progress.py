@@ -21,12 +21,11 @@ WORKER_ENDED = "a worker process was killed"
 
 @dataclass(frozen=True)
 class ProgressEvent:
-    """A photo that was found (`status` "found"), begun, loaded or finished (its row's status).
+    """A photo that was found (`status` "found") or finished (its row's status).
 
     Attributes:
         resumed: finished in an earlier run.
         pixels: 0 where unknown.
-        worker: of a photo that is begun or loaded, the process.
     """
 
     uri: str
@@ -36,7 +35,6 @@ class ProgressEvent:
     saved_bytes: int = 0
     reason: str = ""
     resumed: bool = False
-    worker: int = 0
 
 
 def report(event: ProgressEvent, path: str | None) -> None:
@@ -73,11 +71,6 @@ def stop_if_full(error: Exception, path: str | None) -> None:
 def report_found(photo: Photo, path: str | None) -> Photo:
     report(ProgressEvent(photo.uri, "found", photo.size), path)
     return photo
-
-
-def report_in_progress(photo: Photo, status: str, path: str | None) -> None:
-    """A photo that this process has begun or loaded."""
-    report(ProgressEvent(photo.uri, status, photo.size, worker=os.getpid()), path)
 
 
 def report_row(row: ManifestRow, resumed: bool, path: str | None) -> ManifestRow:

@@ -1,4 +1,4 @@
-"""The way back: .rgc files to photos."""
+"""Decoding: .rgc files to photos."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -55,7 +55,7 @@ class Restored:
 
 @dataclass(frozen=True)
 class RestoredFile:
-    """What became of one .rgc file: the image's URI, or why there is none; and what that has no place for."""
+    """The image's URI, or why there is none; and what the image's format has no place for."""
 
     photo: Photo
     pixels: int
@@ -76,7 +76,7 @@ def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
 
 
 class DecodeHandler(CodecHandler):
-    """`LoadedRgc`s to `Restored`, one at a time: together they would be decoded no faster."""
+    """`LoadedRgc`s to `Restored`, one at a time: batches would be no faster."""
 
     def __init__(self, device: str, threads: int | None) -> None:
         super().__init__(device, 1, _pixels, threads)
@@ -103,12 +103,10 @@ class DecodeHandler(CodecHandler):
 def write_image(
     restored: Restored, output: str, image_format: str, stop_path: str | None = None
 ) -> RestoredFile:
-    """Writes the image to `output`, under the name that `image_name` gives.
-
-    A file that is already there stays as it is: if it is another one, that is an error.
+    """Writes the image to `output`, named by `image_name`. An existing file stays; another one is an error.
 
     Args:
-        stop_path: where the run is asked to stop if `output` is full.
+        stop_path: see `request_stop`; used if `output` is full.
     """
     if restored.file is None or restored.pixels is None:
         return RestoredFile(restored.photo, 0, None, restored.error)
@@ -128,9 +126,9 @@ def write_image(
 
 
 def image_name(relative: str, image_format: str) -> str:
-    """`a.jpg.rgc` to `a.jpg` if JPEG is wanted, else to `a.jpg.png`.
+    """`a.jpg.rgc` becomes `a.jpg` in JPEG, else `a.jpg.png`.
 
-    No two photos meet in one name: `a.heic.rgc` takes `a.heic.jpg`, so `a.heic.jpg.rgc` does not.
+    No two photos get one name: `a.heic.rgc` becomes `a.heic.jpg`, so `a.heic.jpg.rgc` does not.
     """
     name = relative.removesuffix(".rgc")
     path = PurePosixPath(name)
@@ -141,7 +139,7 @@ def image_name(relative: str, image_format: str) -> str:
 
 
 def format_for(file: RgcFile, image_format: str) -> str:
-    """A format that is written: for "original" the source's own, PNG where that is none of them."""
+    """The format to write: for "original" the source's own, or PNG if rgc does not write that."""
     if image_format != ORIGINAL:
         return image_format
     own = file.metadata.format.lower() if file.metadata is not None else ""

@@ -1,4 +1,4 @@
-"""Stage 2: what earlier runs have already done."""
+"""Stage 2: skips photos that earlier runs have finished."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -35,13 +35,13 @@ def finished_row(
 ) -> ManifestRow | None:
     """The row of a photo that needs no work in this run, or None.
 
-    That is so where its .rgc file is there, made of the same source by the same model with the same
-    settings, or where an earlier run with all of these the same decided to keep the original.
+    Its .rgc file was made of the same source by the same model with the same settings, or an earlier run
+    with the same source, model and settings kept the original.
 
     Args:
         there: the file at its `rgc_uri`.
-        earlier: what an earlier run with this model and these settings came to, see `read_rows`. It saves
-            reading the file, where this has not been written since.
+        earlier: the row of an earlier run with this model and these settings, see `read_rows`. It saves
+            reading the file, if that has not been written since.
     """
     if earlier is not None and earlier.source_fingerprint != photo.fingerprint:
         earlier = None
@@ -62,7 +62,7 @@ def finished_row(
 
 @dataclass(frozen=True)
 class Code:
-    """A .rgc file that is there, and its bytes."""
+    """A .rgc file and its bytes."""
 
     data: bytes
     file: RgcFile
@@ -72,7 +72,7 @@ def read_code(there: Status) -> Code | None:
     """The file at a photo's `rgc_uri`; None, and a warning, if it is no .rgc file.
 
     Raises:
-        OSError: it cannot be read, or is another one by now.
+        OSError: it cannot be read, or was replaced.
     """
     data = read_bytes(there.uri, fingerprint=there.fingerprint)
     try:
@@ -83,7 +83,7 @@ def read_code(there: Status) -> Code | None:
 
 
 def row_of_code(run: Run, photo: Photo, there: Status, code: Code | None) -> ManifestRow | None:
-    """The row that a .rgc file tells of, or None where it is not what `run` would make of the photo."""
+    """A row rebuilt from a .rgc file; None if the file is not what `run` would make of the photo."""
     if code is None or not _is_of(code.file, run, photo):
         return None
     return ManifestRow.encoded(
@@ -92,7 +92,7 @@ def row_of_code(run: Run, photo: Photo, there: Status, code: Code | None) -> Man
 
 
 def is_of_another_photo(file: RgcFile, photo: Photo, sha256: str) -> bool:
-    """Whether a .rgc file's source is neither these bytes nor what was at the photo's URI earlier."""
+    """Whether a .rgc file was made of neither these bytes nor an earlier file at the photo's URI."""
     source = file.source
     return source is not None and source.sha256 != sha256 and source.uri_sha256 != photo.uri_sha256()
 
@@ -111,8 +111,8 @@ def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
 class SkipFinished(beam.PTransform):
     """Splits photos into rows that are `DONE` and photos `TO_DO`.
 
-    OUTPUT is listed once, so that for a photo of which nothing is there nothing is asked. The join with
-    what is there also spreads the photos over the workers.
+    OUTPUT is listed once; then a photo without a .rgc file costs no request. Joining photos and files also
+    spreads the photos over the workers.
 
     Args:
         base: see `Source`.
@@ -148,10 +148,10 @@ class SkipFinished(beam.PTransform):
 
 
 def finished_files(output: str, base: str) -> Iterator[tuple[str, Status]]:
-    """The .rgc files in `output`, each with the URI that its photo has below `base`."""
+    """The .rgc files in `output`, each with its photo's URI below `base`."""
     codes = join(_codes(output), "")
     for status in list_folder(codes):
-        if status.uri.endswith(_SUFFIX) and is_utf8(status.uri):  # as every photo's here that is encoded
+        if status.uri.endswith(_SUFFIX) and is_utf8(status.uri):  # photos with other names are not encoded
             yield base + status.uri.removeprefix(codes).removesuffix(_SUFFIX), status
 
 

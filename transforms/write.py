@@ -1,4 +1,4 @@
-"""Stage 5: writes each .rgc file, the point from which a photo is done."""
+"""Stage 5: writes each .rgc file. From then on the photo is done."""
 
 from datetime import UTC, datetime
 
@@ -14,10 +14,10 @@ from transforms.storage.status import ConflictError
 def write_rgc(
     encoded: Encoded, run: Run, settings: Settings, output: str, stop_path: str | None = None
 ) -> ManifestRow:
-    """Writes the .rgc file where it is worth it, and returns the photo's row.
+    """Writes the .rgc file if it is worth it, and returns the photo's row.
 
     Args:
-        stop_path: where the run is asked to stop if `output` is full.
+        stop_path: see `request_stop`; used if `output` is full.
     """
     photo, result = encoded.photo, encoded.result
     if result is None:
@@ -40,14 +40,14 @@ def write_rgc(
 
 
 def _put(data: bytes | None, uri: str, photo: Photo, sha256: str, run: Run) -> ManifestRow | None:
-    """Makes `data` the file at `uri`, or with None sees to it that there is none.
+    """Makes `data` the file at `uri`, or with None makes sure that there is none.
 
-    A file of the same work stays: another run, or a worker that was given up for dead, was first, and has
-    told of that very file. Then returns its row, else None.
+    A file of the same work stays, and its row is returned, else None: another run, or a worker that was
+    taken for dead, was first, and may have reported that file.
 
     Raises:
-        OSError: it cannot be written; also where another file comes there once more meanwhile, or where one
-            is made of another photo, of which it may be all that is left.
+        OSError: it cannot be written; the file there changed twice meanwhile; or it is of another photo, and
+            may be all that is left of that.
     """
     if data is not None:
         try:

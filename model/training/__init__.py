@@ -1,4 +1,2 @@
 """Training: data, losses, the training loop, configurations. EXPERIMENTS.md says what was tried.
-
-Uses the networks of `model`; nothing else may use it but `rgc train` and benchmarks.
-"""
+Uses the networks of `model`; nothing else may use it but `rgc train` and benchmarks."""

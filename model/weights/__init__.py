@@ -1,4 +1,2 @@
 """The released weights, and reading and writing them as safetensors.
-
-Uses `model.network` and safetensors.
-"""
+Uses `model.network` and safetensors."""

@@ -28,7 +28,7 @@ _CHANGED = 10
 _MADE_BY = """
     SELECT model, settings, count(*) AS rows FROM {side} GROUP BY ALL ORDER BY rows DESC, settings LIMIT 5
 """
-# A photo whose file was changed between the runs is not the same photo.
+# A photo whose file changed between the runs is not the same photo.
 _BOTH = """
     CREATE TEMP TABLE common AS
     SELECT source_uri, before.status AS before_status, after.status AS after_status,
@@ -46,8 +46,8 @@ _COUNTS = """
         (SELECT count(*) FROM before) - (SELECT count(*) FROM common) AS only_before,
         (SELECT count(*) FROM after) - (SELECT count(*) FROM common) AS only_after
 """
-# Bytes of all photos; rate and quality of those that both encoded, speed of those that both timed: what is
-# `kept` in one run is mostly what is hard, and would flatter it.
+# Bytes of all photos; rate and quality only of those that both encoded, speed only of those that both timed:
+# a run that keeps the hard photos would look better than it is.
 _SIDE = """
     SELECT count(*) FILTER ({side}_status = 'encoded') AS encoded,
         count(*) FILTER ({side}_status = 'kept') AS kept,
@@ -81,12 +81,12 @@ class Comparison:
     """Two runs, ready for JSON; the keys are those of the queries above.
 
     Attributes:
-        counts: photos in both runs, those whose file was changed in between, which count no further,
-            and those in one of the runs only.
+        counts: photos in both runs, photos whose file changed in between, which are left out of everything
+            else, and photos in one run only.
         before_made_by, after_made_by: the models and settings of each run's rows, the most frequent first.
         before, after: figures of each run on the photos in both.
-        moved: photos that have another status now.
-        bytes_changed: photos whose size after changed most, in bytes.
+        moved: photos whose status changed.
+        bytes_changed: photos whose size changed most, in bytes.
         quality_changed: photos whose MS-SSIM changed most.
     """
 
@@ -102,15 +102,14 @@ class Comparison:
 
 
 def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Comparison:
-    """Compares an earlier run with what manifests say.
+    """Compares an earlier run with the latest rows of the other runs.
 
     Args:
-        manifests, where: see `open_manifests`; `where` is for the rows of both.
-        run: a run's folder, or another manifest; or the id of a run in `manifests`. What is there is
-            compared with the latest of the others.
+        manifests, where: see `open_manifests`; `where` applies to both sides.
+        run: the earlier run: its folder, another manifest, or the id of a run in `manifests`.
 
     Raises:
-        ManifestError: `run` is no manifest, and no run's id; and see `open_manifests`.
+        ManifestError: `run` is neither a manifest nor a run's id; and see `open_manifests`.
         WhereError: see `open_manifests`.
     """
     with new_database() as (database, scratch):
@@ -151,7 +150,7 @@ def _is_there(run: str) -> bool:
 
 
 def _others(files: Sequence[ManifestFile], earlier: Sequence[ManifestFile]) -> list[ManifestFile]:
-    """The files that are not among the earlier ones, whichever way both were written."""
+    """The files that are not among the earlier ones, however their paths are spelled."""
     known = {_full(file.uri) for file in earlier}
     return [file for file in files if _full(file.uri) not in known]
 

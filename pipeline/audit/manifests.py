@@ -1,4 +1,4 @@
-"""Manifests as a database: which of their files are fit to be read, and of each photo the latest row."""
+"""Manifests as a database: the files that can be read, and the latest row of each photo."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -24,17 +24,17 @@ _MEMORY = "1GB"  # for DuckDB; the process has some 500 MB of libraries besides
 _MOST_THREADS = 4  # each reads a row group at a time, which all have to fit
 _DOWNLOADS = 8  # objects at a time, of a few MB each
 
-# What follows from a row's columns and is asked for again and again; computed only where it is.
+# Computed from a row's columns, only where a query asks for it.
 _DERIVED = """
     parse_dirpath(source_uri, 'forward_slash') AS folder,
     width::DOUBLE * height / 1e6 AS megapixels,
     TRY((settings->>'$.target_ms_ssim')::DOUBLE) AS target_ms_ssim
 """
-# Where a row lies: 20 bits for the file, 28 for the row in it.
+# The place of a row: 20 bits for the file, 28 for the row in it.
 _POSITION = "(file_index::BIGINT << 28) + file_row_number"
-# The latest row of each photo, by run, then by time, as positions. Memory is what counts here: a photo is 128
-# bits of hash instead of a path, and run, time and position go into one number (27, 52 and 48 bits), because
-# DuckDB can move groups to disk of which it wants the largest number, but not the largest tuple.
+# The latest row of each photo, by run, then by time, as positions. This has to save memory: a photo is 128
+# bits of hash instead of a path. Run, time and position are one number (27, 52 and 48 bits), since DuckDB can
+# move groups to disk if it wants their largest number, but not their largest tuple.
 _WINNERS = """
     CREATE TEMP TABLE {name}_winners AS
     SELECT (max((run_number::HUGEINT << 100) + (epoch_us(finished_at)::HUGEINT << 48) + position)
@@ -49,11 +49,11 @@ _WINNERS = """
 
 
 class ManifestError(ValueError):
-    """A manifest that is not there, cannot be read, or was written by a newer rgc."""
+    """A manifest is missing, cannot be read, or was written by a newer rgc."""
 
 
 class WhereError(ValueError):
-    """A condition that is no SQL, or does not fit the manifest's columns."""
+    """A condition is not SQL, or does not fit the manifest's columns."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class ManifestFile:
     """A Parquet file of a manifest, and what its footer says.
 
     Attributes:
-        path: where it lies on this machine.
-        rows: how many it has.
+        path: on this machine.
+        rows: their number.
         columns: those of `SCHEMA` that it has.
         run_id: of all of its rows; None if they differ, or the footer does not say.
     """
@@ -78,22 +78,22 @@ class ManifestFile:
 def open_manifests(manifests: Sequence[str], where: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
     """A database with the rows of manifests, for as long as the context lasts.
 
-    It has the view `latest`: one row for each photo, the one of its latest run (and of that run, the one
-    finished last). Its columns are `SCHEMA`'s, null where an early manifest lacks them, and
+    Its view `latest` has one row for each photo: that of its latest run, and of that run the one finished
+    last. The columns are `SCHEMA`'s, null where an early manifest lacks them, and
 
         folder          source_uri without its last part
         megapixels      width * height / 1e6
         target_ms_ssim  of the row's settings, null if they set none
 
-    and the table `skipped`: `uri` and `reason` of files that are truncated, or are no manifests.
+    Its table `skipped` has `uri` and `reason` of files that are truncated, or are no manifests.
 
     Args:
-        manifests: of each, its folder, one run's, the output folder or one file; local or gs://.
-        where: an SQL condition on `latest`; latest rows that do not meet it are left out.
+        manifests: for each its folder, the folder of one run, the output folder or one file; local or gs://.
+        where: an SQL condition; `latest` has only rows that meet it.
 
     Raises:
-        ManifestError: no manifest is there, none can be read, or one was written by a newer rgc. Inside
-            the context: a file turns out to be damaged.
+        ManifestError: no manifest is there, none can be read, or one was written by a newer rgc; inside
+            the context, a file is damaged.
         WhereError: `where` is no such condition.
     """
     with new_database() as (database, scratch):
@@ -122,7 +122,7 @@ def new_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
 def find_manifests(
     database: duckdb.DuckDBPyConnection, manifests: Sequence[str], scratch: str
 ) -> list[ManifestFile]:
-    """The Parquet files of manifests, on this machine; those that are none go to the table `skipped`.
+    """The Parquet files of manifests, on this machine; files that are no manifests go to the table `skipped`.
 
     Args:
         scratch: a folder for copies of objects.
@@ -132,7 +132,7 @@ def find_manifests(
     """
     uris = list(dict.fromkeys(uri for manifest in manifests for uri in _list(manifest)))
     with ThreadPoolExecutor(_DOWNLOADS) as threads:
-        found = list(threads.map(_look_at, uris, [scratch] * len(uris)))
+        found = list(threads.map(_inspect, uris, [scratch] * len(uris)))
     files = [file for file in found if isinstance(file, ManifestFile)]
     skipped = [(uri, why) for uri, why in zip(uris, found, strict=True) if isinstance(why, str)]
     if not files:
@@ -154,8 +154,8 @@ def create_latest(
 
     Args:
         name: of the view.
-        rows: an SQL condition on the rows to choose the latest among.
-        where: an SQL condition on the latest.
+        rows: an SQL condition: the latest row is chosen among those that meet it.
+        where: an SQL condition on the latest rows.
 
     Raises:
         WhereError: `where` is no condition on the view's columns.
@@ -165,7 +165,7 @@ def create_latest(
     else:
         one_for_each = _choose_latest(database, name, files, rows)
     try:
-        # On lines of its own: it may end with a comment.
+        # On its own lines, as it may end with a comment.
         condition = "" if where is None else f"WHERE (\n{where}\n)"
         derived = f"SELECT *, {_DERIVED} FROM ({one_for_each})"
         database.execute(f"CREATE VIEW {name} AS SELECT * FROM ({derived}) {condition}")
@@ -177,10 +177,10 @@ def create_latest(
 
 @contextmanager
 def data_errors(files: Sequence[ManifestFile], where: str | None) -> Iterator[None]:
-    """Says of errors that only reading all rows brings out which file or condition is to blame."""
+    """Names the file or the condition that causes an error while rows are read."""
     try:
         yield
-    except duckdb.DataError as error:  # a conversion that failed; damage ends in other errors
+    except duckdb.DataError as error:  # a failed conversion; a damaged file raises other errors
         if where is None:
             raise
         raise WhereError(f"{where}: {_message(error)}") from error
@@ -191,7 +191,7 @@ def data_errors(files: Sequence[ManifestFile], where: str | None) -> Iterator[No
                     pass
             except (pa.ArrowException, OSError) as damage:
                 raise ManifestError(f"{file.uri}: damaged: {damage}") from error
-        if isinstance(error, duckdb.OperationalError):  # no space for what does not fit into memory
+        if isinstance(error, duckdb.OperationalError):  # neither memory nor disk suffices
             raise ManifestError(_message(error)) from error
         if where is not None:
             raise WhereError(f"{where}: {_message(error)}") from error
@@ -199,30 +199,30 @@ def data_errors(files: Sequence[ManifestFile], where: str | None) -> Iterator[No
 
 
 def query(database: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]:
-    """The rows that a query gives."""
+    """The rows of a query."""
     table: pa.Table = database.sql(sql).to_arrow_table()
     return table.to_pylist()
 
 
-def read_files(files: Sequence[ManifestFile], besides: str = "") -> str:
-    """A query for all rows of files, with `SCHEMA`'s columns and others of DuckDB's."""
+def read_files(files: Sequence[ManifestFile], extra: str = "") -> str:
+    """A query for all rows of files, with `SCHEMA`'s columns and `extra` ones of DuckDB's."""
     present = frozenset().union(*(file.columns for file in files))
     columns = [name if name in present else f"NULL::{_ADDED_LATER[name]} AS {name}" for name in SCHEMA.names]
     paths = ", ".join(literal(file.path) for file in files)
     mixed = len({file.columns for file in files}) > 1
     return (
-        f"SELECT {', '.join([*columns, *filter(None, [besides])])} "
+        f"SELECT {', '.join([*columns, *filter(None, [extra])])} "
         f"FROM read_parquet([{paths}], hive_partitioning = false, union_by_name = {mixed})"
     )
 
 
 def literal(text: str) -> str:
-    """A text as SQL."""
+    """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
 
 
 class _NotAManifestError(ValueError):
-    """A Parquet file of something else."""
+    """A Parquet file that holds something else."""
 
 
 def _list(manifest: str) -> list[str]:
@@ -235,8 +235,8 @@ def _list(manifest: str) -> list[str]:
     return files
 
 
-def _look_at(uri: str, scratch: str) -> ManifestFile | str:
-    """A Parquet file, or why it is no manifest."""
+def _inspect(uri: str, scratch: str) -> ManifestFile | str:
+    """A manifest's file, or the reason why it is none."""
     try:
         return _read_footer(uri, _local_copy(uri, scratch))
     except (pa.ArrowException, OSError, _NotAManifestError) as error:
@@ -274,7 +274,7 @@ def _read_footer(uri: str, path: str) -> ManifestFile:
 
 
 def _rows_without(column: str, metadata: pq.FileMetaData) -> int:
-    """Rows that have null there, or of which the footer does not say that they have not."""
+    """Rows with null in the column; rows that the footer does not count are counted as such."""
     index = metadata.schema.names.index(column)
     if metadata.schema.column(index).max_definition_level == 0:  # a required one
         return 0
@@ -295,7 +295,7 @@ def _only_run_id(metadata: pq.FileMetaData) -> str | None:
 
 
 def _are_one_run(files: Sequence[ManifestFile]) -> bool:
-    """Whether each photo can only have one row: a run writes one, but there may be copies of a run."""
+    """Whether each photo has one row at most. A run writes one, but there may be copies of a run."""
     same_run = len({file.run_id for file in files}) == 1 and files[0].run_id is not None
     return same_run and len({os.path.dirname(file.uri) for file in files}) == 1
 
@@ -305,8 +305,7 @@ def _choose_latest(
 ) -> str:
     """A query for the latest row of each photo.
 
-    A file of the last run on an archive holds nothing else, and one of a run that was done again nothing of
-    it: only in the other files each row has to be looked up.
+    Rows have to be looked up one by one only in files that hold both latest and older rows.
     """
     positions = f"{read_files(files, f'file_index, {_POSITION} AS position')} WHERE {rows}"
     database.execute(f"CREATE VIEW {name}_rows AS {positions}")
@@ -327,5 +326,5 @@ def _choose_latest(
 
 
 def _message(error: duckdb.Error) -> str:
-    """DuckDB's message in one line, without the query that it points into."""
+    """DuckDB's message in one line, without the query that it quotes."""
     return " ".join(str(error).partition("\n\nLINE ")[0].split())

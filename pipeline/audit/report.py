@@ -1,4 +1,4 @@
-"""What manifests say: totals, by reason, folder, format and size, quality, best and worst."""
+"""What manifests say: totals, groups by reason, folder, format and size, quality, best and worst."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from rich.table import Table
 from pipeline.audit.manifests import open_manifests, query
 from pipeline.estimate.costs import STORAGE_PRICE, usd_a_month
 
-LISTED = 100  # photos, and reasons, that a report names; what there is beyond is counted
+LISTED = 100  # photos, and reasons, that a report names; it counts the others
 LISTED_FOLDERS = 1000
 _SHOWN = 20  # of each, in the terminal
 _EXTREMES = 5
@@ -32,7 +32,7 @@ _FIGURES = """
     min(ms_ssim) AS worst_ms_ssim
 """
 _CASES = " ".join(f"WHEN megapixels < {most} THEN '{name}'" for most, name in _MEGAPIXEL_CLASSES.items())
-# Totals and all groups in one pass over the files. `kind` has a bit for each column that is not grouped by.
+# Totals and all groups in one pass. `kind` has a bit for each column that is not grouped by.
 _GROUPS = f"""
     CREATE TEMP TABLE groups AS
     SELECT grouping(folder, format, megapixel_class) AS kind, folder, format, megapixel_class, {_FIGURES}
@@ -51,14 +51,14 @@ _QUALITY = f"""
         max(bits_per_pixel) AS worst_bits_per_pixel
     FROM latest WHERE status = 'encoded'
 """
-QUALITY_STEP = 1 / 65535  # of a manifest's MS-SSIM: what just reaches a target may be rounded below it
+QUALITY_STEP = 1 / 65535  # of a manifest's MS-SSIM; rounding may move it below a target that it reached
 _BY_TARGET = f"""
     SELECT target_ms_ssim, count(*) AS encoded,
         count(*) FILTER (ms_ssim < target_ms_ssim - {QUALITY_STEP}) AS below_target,
         min(ms_ssim) AS worst_ms_ssim
     FROM latest WHERE status = 'encoded' GROUP BY target_ms_ssim ORDER BY target_ms_ssim
 """
-# Reasons that differ only in numbers, in the file's name or in what they quote are one.
+# Reasons that differ only in numbers, quoted text or the file's name count as one.
 _BY_REASON = r"""
     CREATE TEMP TABLE reasons AS
     SELECT status,
@@ -76,17 +76,12 @@ class AuditReport:
     """Rows of figures, ready for JSON; the keys are those of the queries above.
 
     Attributes:
-        totals: of all photos.
-        usd_per_gb_month, saved_usd_per_month: a price of storage, for 2**30 bytes, and what the
-            saved bytes cost at it.
+        usd_per_gb_month, saved_usd_per_month: price of 2**30 stored bytes, and of the saved ones.
         ms_ssim, bits_per_pixel: of encoded photos, percentiles `p1` to `p99` and `worst`.
-        by_target: encoded photos by the MS-SSIM they were to reach, null if none was set, and how
-            many of them are below it.
-        reasons, by_reason: how many there are for photos that were kept or failed, with # for numbers,
-            and the most frequent.
-        folders, by_folder: how many there are, and those that save most.
-        kept, failed: the first `LISTED`; `totals` says how many there are.
-        most_saved, worst_quality: a few encoded photos.
+        by_target: encoded photos by target, null if none was set, and how many of them are below it.
+        reasons, by_reason: number of reasons why photos were kept or failed, and the most frequent ones.
+        folders, by_folder: number of folders, and those that save most.
+        kept, failed: the first `LISTED`.
         skipped: `uri` and `reason` of files that are truncated, or are no manifests.
     """
 
@@ -120,11 +115,7 @@ def audit(*manifests: str, where: str | None = None) -> AuditReport:
 
 
 def read_audit(database: duckdb.DuckDBPyConnection, usd_per_gb_month: float = STORAGE_PRICE) -> AuditReport:
-    """Sums up what `open_manifests` gives, once.
-
-    Args:
-        usd_per_gb_month: what 2**30 bytes of storage cost a month.
-    """
+    """Sums up a database of `open_manifests`. Once: it makes tables in it."""
     database.execute(_GROUPS)
     database.execute(_BY_REASON)
     (totals,) = _groups(database, _TOTALS)
@@ -228,7 +219,7 @@ def print_totals(report: AuditReport, console: Console) -> None:
 
 
 def print_failed(report: AuditReport, console: Console, most: int = LISTED) -> None:
-    """Names the failed photos, at most so many of them, and says how many more there are."""
+    """Names failed photos, at most so many, and says how many more there are."""
     shown = report.failed[:most]
     for row in shown:
         console.print(f"failed: {row['source_uri']}: {row['reason']}", highlight=False, markup=False)

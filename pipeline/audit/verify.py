@@ -1,4 +1,4 @@
-"""Whether what manifests say is so: .rgc files read back, decoded and measured against their originals."""
+"""Checks what manifests say: .rgc files are read back, decoded and measured against their originals."""
 
 import hashlib
 import io
@@ -25,33 +25,33 @@ from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
 from model.ms_ssim import ms_ssim
 from model.photos.errors import UnreadablePhotoError
-from model.photos.reading import DecodedPhoto, read_photo
+from model.photos.isolation.pool import read_photo_in_child
+from model.photos.reading import DecodedPhoto
 from model.settings import DEFAULT_TARGET_MS_SSIM
 from pipeline.audit.manifests import query
 from pipeline.audit.report import LISTED, QUALITY_STEP
 from pipeline.runners.progress import SECONDS_BETWEEN_LINES
 from transforms.storage.files import find_status, is_remote, read_bytes
 
-# Decoded on the device and in the floating-point format that encoded it, a photo's MS-SSIM comes out the
-# same but for the row's rounding, 0.000008. Others round pixels another way (bfloat16 against float32, on
-# coffee.png and others of scikit-image): up to 0.0001 on photos, ten times less than this, and up to 0.016 on
-# icons, where a few pixels decide. What was damaged, or is another image, differs by far more.
+# Another device or floating-point format rounds pixels another way than the one that encoded them. That
+# changed MS-SSIM by up to 0.0001 on photos, and by up to 0.016 on icons, where a few pixels decide (bfloat16
+# against float32). A damaged or different image differs by far more.
 TOLERANCE = 0.001
 TOLERANCE_BELOW_64_PIXELS = 0.02
 # The border may be worse than the inside by this factor and so many grey levels. An earlier model's was
 # worse by 10 to 40 levels; the shipped one's is by a fifth at most, on the mean of many photos.
 BORDER_FACTOR, BORDER_LEVELS = 2.0, 4.0
 _BATCH = 1000  # rows held at a time
-_LOOKS = 16  # at originals at a time
+_THREADS = 16  # that look at originals
 _NEEDED = ["source_uri", "rgc_uri", "source_bytes", "source_sha256", "rgc_sha256", "ms_ssim"]
 _COLUMNS = [*_NEEDED, "source_fingerprint", "target_ms_ssim"]
-# What `gcloud storage` takes for a pattern, or for the beginning of a generation.
+# `gcloud storage` takes these for a pattern, or for the beginning of a generation.
 _GCLOUD_CHARACTERS = frozenset("*?[]#")
 Item = TypeVar("Item")
 
 
 class Finding(StrEnum):
-    """What a check ends with."""
+    """The result of a check."""
 
     AS_SAID = "as the manifest says"
     ROW_INCOMPLETE = "row incomplete"
@@ -68,13 +68,13 @@ class Finding(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """What came of checking one photo.
+    """The check of one photo.
 
     Attributes:
-        detail: the values that were compared, where they differ.
-        difference: between the MS-SSIM measured and the row's; None if there was nothing to measure.
-        fingerprint: of the original, None unless all is as the manifest says.
-        why_not_safe: why the original should not go, empty if it may.
+        detail: the values that differ.
+        difference: of the measured MS-SSIM from the row's; None if it was not measured.
+        fingerprint: of the original; None unless all is as the manifest says.
+        why_not_safe: why the original must stay; empty if it may be deleted.
     """
 
     source_uri: str
@@ -88,17 +88,17 @@ class Check:
 
 @dataclass
 class Verification:
-    """What came of all checks, as far as they have been counted.
+    """All checks so far.
 
     Attributes:
         encoded: encoded photos in the manifests.
-        seed: what those that are checked were chosen by; None if all are.
+        seed: by which the checked photos were chosen; None if all are checked.
         sound: how many are as the manifest says.
-        largest_difference: of MS-SSIM, of those that are sound.
-        mismatches: all that are not as the manifest says.
+        largest_difference: of MS-SSIM, among the sound ones.
+        mismatches: checks that found something else.
         missing_sources: photos whose .rgc file decodes, and whose original is gone.
-        safe: originals that may go, see `why_not_safe`, and their fingerprints.
-        not_safe: how many may not, by why.
+        safe: originals that may be deleted, with their fingerprints.
+        not_safe: how many must stay, by reason.
     """
 
     encoded: int
@@ -126,12 +126,12 @@ class Verification:
             self.safe[check.source_uri] = check.fingerprint
 
     def drop_changed(self, console: Console | None = None) -> None:
-        """Looks again at the originals that may go: hours may lie between a photo's check and the end.
+        """Looks again at the originals that may be deleted: hours may have passed since their checks.
 
         Args:
             console: where progress is shown.
         """
-        with ThreadPoolExecutor(_LOOKS) as threads:
+        with ThreadPoolExecutor(_THREADS) as threads:
             looks = threads.map(_why_changed, self.safe, self.safe.values())
             reasons = list(_shown(looks, "looked again at", len(self.safe), console))
         for uri, reason in zip(list(self.safe), reasons, strict=True):
@@ -143,23 +143,23 @@ class Verification:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that was looked at is as the manifest says."""
+        """Whether all checked photos are as the manifest says."""
         return self.sound == self.checked
 
     @property
     def safe_to_delete(self) -> list[str]:
-        """In full: a list of relative paths would name other files in another folder."""
+        """Absolute paths: relative ones would name other files in another folder."""
         return sorted({uri if is_remote(uri) else os.path.abspath(uri) for uri in self.safe})
 
     def summary(self) -> dict[str, Any]:
-        """Ready for JSON; of the originals that may go only how many."""
+        """Ready for JSON; originals that may be deleted are only counted."""
         figures = {name: value for name, value in vars(self).items() if name != "safe"}
         mismatches = [asdict(check) for check in self.mismatches]
         return {**figures, "mismatches": mismatches, "safe_to_delete": len(self.safe)}
 
 
 class CheckError(Exception):
-    """A photo that is not as its row says."""
+    """A photo is not as its row says."""
 
     def __init__(self, finding: Finding, detail: str, difference: float | None = None) -> None:
         super().__init__(detail)
@@ -174,7 +174,7 @@ def verify(
     seed: int,
     console: Console | None = None,
 ) -> Verification:
-    """Checks encoded photos: `count` of them, chosen by `seed`, or all if it is None.
+    """Checks `count` encoded photos, chosen by `seed`, or all if it is None.
 
     Args:
         database: of `open_manifests`.
@@ -182,7 +182,7 @@ def verify(
     """
     chosen = "" if count is None else "ORDER BY md5($seed || source_uri), source_uri LIMIT $count"
     parameters = {} if count is None else {"seed": str(seed), "count": count}
-    # All rows are read before the first photo is: a damaged file must not end what has taken hours.
+    # All rows are read before the first photo: a damaged manifest must not end what has taken hours.
     database.execute(
         f"CREATE TEMP TABLE chosen AS SELECT {', '.join(_COLUMNS)} FROM latest "
         f"WHERE status = 'encoded' {chosen}",
@@ -205,7 +205,7 @@ def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
 
 
 def _shown(items: Iterable[Item], verb: str, total: int, console: Console | None) -> Iterator[Item]:
-    """Shows how many photos are done: by a bar on a terminal, by a line now and then in a log."""
+    """Shows how many photos are done: a bar on a terminal, a line now and then in a log."""
     if console is None or console.is_terminal:
         yield from track(items, verb, total, console=console, transient=True, disable=console is None)
         return
@@ -218,9 +218,9 @@ def _shown(items: Iterable[Item], verb: str, total: int, console: Console | None
 
 
 def check(row: dict[str, Any], codec: Codec) -> Check:
-    """Checks one encoded photo: its .rgc file first, then its original, then one against the other.
+    """Checks one encoded photo: its .rgc file, then its original, then one against the other.
 
-    Only the first thing that is wrong is found: the others follow from it.
+    Stops at the first fault, as others follow from it.
     """
     uris = row["source_uri"], row["rgc_uri"]
     try:
@@ -231,7 +231,7 @@ def check(row: dict[str, Any], codec: Codec) -> Check:
         measured = _compare(pixels, photo.pixels, row, codec.device)
         _check_border(pixels, photo.pixels)
         difference = measured - float(row["ms_ssim"])
-        # An earlier rgc noted less in its files than this one finds in an original.
+        # An earlier rgc may have noted less than this one finds.
         notes = dict.fromkeys([*(file.source.notes if file.source else ()), *photo.notes])
         unsafe = _why_not_safe(row, measured, [*notes, *_differences(file, photo)])
         return Check(*uris, Finding.AS_SAID, "", difference, fingerprint, unsafe)
@@ -260,7 +260,7 @@ def _read_back(row: dict[str, Any], codec: Codec) -> tuple[RgcFile, NDArray[np.u
 
 
 def _read_original(row: dict[str, Any]) -> tuple[str, DecodedPhoto]:
-    """The fingerprint and the content of the original, whose bytes are those that were encoded."""
+    """The fingerprint and the content of the original, after checking that it is what was encoded."""
     try:
         status = find_status(row["source_uri"])
         if status is None:
@@ -276,7 +276,7 @@ def _read_original(row: dict[str, Any]) -> tuple[str, DecodedPhoto]:
         detail = f"fingerprint {status.fingerprint}, {row['source_fingerprint']} in the manifest"
         raise CheckError(Finding.SOURCE_CHANGED, f"{detail}, but the same content")
     try:
-        return status.fingerprint, read_photo(data)
+        return status.fingerprint, read_photo_in_child(data)
     except UnreadablePhotoError as error:
         raise CheckError(Finding.SOURCE_UNREADABLE, str(error)) from error
 
@@ -289,7 +289,7 @@ def _compare_sha256(finding: Finding, data: bytes, said: str) -> None:
 def _compare(
     decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], row: dict[str, Any], device: torch.device
 ) -> float:
-    """MS-SSIM of a decoded image, (H, W, 3) or (H, W), to the original's pixels, which is near the row's."""
+    """MS-SSIM of a decoded image, (H, W, 3) or (H, W), against the original; compares it with the row."""
     if decoded.shape[:2] != pixels.shape[:2]:
         sizes = "{1}x{0} pixels, the original has {3}x{2}".format(*decoded.shape[:2], *pixels.shape[:2])
         raise CheckError(Finding.QUALITY, sizes)
@@ -311,7 +311,7 @@ def _check_border(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None
 
 
 def _differences(file: RgcFile, photo: DecodedPhoto) -> Iterator[str]:
-    """What of an original's alpha channel and metadata is not in its .rgc file as it is in itself."""
+    """What differs between the alpha channel and metadata of an original and of its .rgc file."""
     if not np.array_equal(_alpha(file.alpha), _alpha(photo.alpha)):
         yield "its alpha channel"
     ours, theirs = ((each.metadata.blocks if each.metadata else ()) for each in (file, photo))
@@ -323,7 +323,7 @@ def _differences(file: RgcFile, photo: DecodedPhoto) -> Iterator[str]:
 
 
 def _alpha(png: bytes) -> NDArray[np.uint8]:
-    """The alpha channel in a PNG; without a pixel where all is opaque."""
+    """The alpha channel in a PNG; without pixels if the image is opaque."""
     if not png:
         return np.empty((0, 0), np.uint8)
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
@@ -337,10 +337,9 @@ def _planes(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 
 
 def _why_not_safe(row: dict[str, Any], measured: float, missing: Sequence[str]) -> str:
-    """Why an original should not go although all is as the manifest says, or nothing.
+    """Why an original must stay although all is as the manifest says; empty if it may be deleted.
 
-    What counts is the MS-SSIM that was measured, not what the manifest says. Where the settings promised no
-    quality, the default target is asked for.
+    The measured MS-SSIM counts, not the manifest's. If the settings have no target, the default one counts.
     """
     target = row["target_ms_ssim"] or DEFAULT_TARGET_MS_SSIM
     if measured < target - QUALITY_STEP:
@@ -351,7 +350,7 @@ def _why_not_safe(row: dict[str, Any], measured: float, missing: Sequence[str]) 
 
 
 def _why_not_in_a_list(uri: str) -> str:
-    """Why the obvious next command would not take a line for this file and no other, or nothing."""
+    """Why `rm` or `gcloud` would misread a line of the list; empty if they would not."""
     if "\n" in uri or "\r" in uri:
         return "a line break in its name, which a list cannot hold"
     if is_remote(uri) and (not _GCLOUD_CHARACTERS.isdisjoint(uri) or uri[-1].isspace()):

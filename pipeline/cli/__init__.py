@@ -1,4 +1,2 @@
 """The command line `rgc`: its commands, their options and what they print.
-
-Uses everything else; nothing uses it.
-"""
+Uses everything else; nothing uses it."""

@@ -1,23 +1,14 @@
-"""The command line's options and arguments: their types, and the checks that name the one at fault."""
+"""Options and arguments that several commands share: their types, and checks that name the one at fault."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from model.files import choose_device
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from pipeline.compress import check_settings
-from pipeline.runners.dataflow import choose_dataflow_options
-from pipeline.runners.names import is_local
-from pipeline.runners.portable import wait_for_the_job
-from transforms.find import Source, find_source
-from transforms.restore import SUFFIXES
-from transforms.storage.files import find_status, is_remote, is_same_file, writing_to
+from transforms.storage.files import find_status, is_remote, is_same_file
 
 
 class ImageFormat(StrEnum):
@@ -57,6 +48,7 @@ MaxBpp = Annotated[float | None, typer.Option(help="As good as fits into so many
 EncodeIterations = Annotated[int | None, typer.Option(help="So many iterations of the codec.")]
 DecodeIterations = Annotated[int | None, typer.Option(min=1, help="Decode only so many iterations.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]
 
 
 def read_settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
@@ -89,11 +81,8 @@ def find_device(device: Device) -> str:
         raise typer.BadParameter(str(error), param_hint="--device") from error
 
 
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]
-
-
 def check_destination(source: str, destination: str, overwrite: bool, name: str) -> None:
-    """Raises typer.BadParameter where a file is there that was not to be written over, or is the source."""
+    """Raises typer.BadParameter if the destination is there and must not be overwritten, or is the source."""
     try:
         if is_same_file(source, destination):
             raise typer.BadParameter(f"{destination} is {source} itself", param_hint=name)
@@ -102,68 +91,3 @@ def check_destination(source: str, destination: str, overwrite: bool, name: str)
             raise typer.BadParameter(text, param_hint=name)
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error), param_hint=name) from error
-
-
-def format_of(photo: str) -> ImageFormat:
-    suffix = Path(photo).suffix.lower()
-    for name, suffixes in SUFFIXES.items():
-        if suffix in suffixes:
-            return ImageFormat(name)
-    known = ", ".join(SUFFIXES)
-    raise typer.BadParameter(f"{photo} ends in none of {known}; say which", param_hint="--format")
-
-
-def read_beam_options(arguments: list[str]) -> PipelineOptions:
-    """Beam's options from what the command itself does not know.
-
-    Raises:
-        typer.BadParameter: naming what Beam does not know either.
-    """
-    options = PipelineOptions(arguments)
-    known = options.get_all_options()
-    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
-    stray = [argument for argument in arguments[:1] if not argument.startswith("-")]
-    if unknown or stray:
-        names = ", ".join([*(f"--{name}" for name in sorted(unknown)), *stray])
-        raise typer.BadParameter(f"neither rgc nor Beam knows {names}")
-    return options
-
-
-def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
-    """Finds out before the run what would make all of it fail; returns what INPUT names."""
-    try:
-        choose_dataflow_options(options)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    try:
-        wait_for_the_job(options)
-    except OSError as error:
-        raise typer.BadParameter(str(error), param_hint="--job_endpoint") from error
-    if is_local(options):
-        find_device(device)
-    try:
-        return find_source(source)
-    except OSError as error:
-        raise typer.BadParameter(str(error), param_hint="INPUT") from error
-
-
-@contextmanager
-def writing_to_output(output: str, folders: Sequence[str]) -> Iterator[None]:
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(writing_to(output, folders))
-        except OSError as error:
-            raise typer.BadParameter(f"cannot be written: {error}", param_hint="OUTPUT") from error
-        yield
-
-
-def photos_to_verify(verified: str | None, safe_to_delete: str | None) -> int | None:
-    """How many photos --verify asks for; None for all, or for no verification at all."""
-    if safe_to_delete is not None and verified != "all":
-        message = "nothing was written: without --verify all nothing can be promised"
-        raise typer.BadParameter(message, param_hint="--safe-to-delete")
-    if verified in (None, "all"):
-        return None
-    if not verified.isdecimal() or int(verified) < 1:
-        raise typer.BadParameter(f"{verified}: neither a number from 1 nor all", param_hint="--verify")
-    return int(verified)

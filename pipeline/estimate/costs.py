@@ -1,17 +1,12 @@
-"""What a night costs: the arithmetic from pixels and bytes to hours and USD.
-
-    python -m pipeline.estimate.costs      # the README's table of a million photos, by the same arithmetic
+"""What a run costs: from pixels and bytes to hours and USD.
 
 Prices are defaults, to be overridden by what you pay: US list prices as of 2026-11, taken from public
 copies of https://cloud.google.com/dataflow/pricing and https://cloud.google.com/storage/pricing.
-Dataflow bills a worker's parts itself, with no Compute Engine machine beside them. Its cheaper flexible
-scheduling (FlexRS) takes no GPUs.
+Dataflow bills a worker's parts itself, and no Compute Engine machine besides.
 """
 
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-
-from rich.filesize import decimal
 
 # USD an hour of a g2-standard-4: 4 vCPUs, 16 GB, its L4 and 50 GB of SSD disk.
 WORKER_PRICE = round(4 * 0.056 + 16 * 0.003557 + 0.672 + 50 * 0.000298, 2)
@@ -19,11 +14,9 @@ STORAGE_PRICE = 0.020  # USD a month of a GB (of 2**30 bytes): Standard class, o
 OPERATIONS_PRICE = (0.005 + 2 * 0.0004) / 1000  # USD a photo: one object written, one found and read
 START_HOURS = 1 / 6  # assumed; a worker is billed while it starts and fetches its image
 
-# No worker with an L4 has been measured yet. Until then its speed is put together from:
+# No worker with an L4 has been measured yet. Until then its speed is computed from:
 _L4_OPERATIONS = 0.25 * 121e12  # a second: an assumed share (a CPU's is 45%) of its dense bfloat16 peak
-# Multiply-accumulates of the third iteration (tests/benchmarks/throughput.py); the first has fewer, and from
-# the fifth on, beyond the default target, they are half: there this errs on the safe side.
-MACS_PER_PIXEL = 69_154
+MACS_PER_PIXEL = 69_154  # of the third iteration, the most of any (tests/benchmarks/throughput.py)
 KERNELS_PER_MEGAPIXEL = 360  # of an iteration's MS-SSIM, each too small to keep a GPU busy
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
 _CODER_SECONDS = 0.006  # of the range coder, a megapixel and iteration: one core here, the GPU waits
@@ -33,7 +26,7 @@ DECODING_CPUS = 3  # of a worker's four; the last one feeds the GPU
 
 @dataclass(frozen=True)
 class Range:
-    """What is likely, and two standard errors of the sampling to each side; no other error is in it."""
+    """What is likely, and two standard errors of the sampling to each side. It holds no other error."""
 
     low: float
     likely: float
@@ -42,10 +35,10 @@ class Range:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many photos to sample, and what to reckon with.
+    """How many photos to sample; prices and speeds.
 
-    USD an hour of a worker, an hour of this machine and a month of a GB; a worker's megapixels a second,
-    None for `assumed_speed`.
+    Prices in USD: an hour of a worker, an hour of this machine, a month of a GB. Speed in megapixels a second
+    of one worker, None for `assumed_speed`.
     """
 
     sample: int = 12
@@ -58,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the whole archive in one place. `payback_months` is None where nothing is saved."""
+    """Of the whole archive, in one way to run. `payback_months` is None where nothing is saved."""
 
     megapixels_a_second: float
     hours: Range
@@ -67,16 +60,14 @@ class Cost:
 
 
 def assumed_speed(iterations: float) -> float:
-    """Megapixels a second of a worker with an L4, at so many iterations a photo: not measured."""
+    """Megapixels a second of a worker with an L4, with so many iterations a photo: not measured."""
     networks = 2 * MACS_PER_PIXEL * 1e6 / _L4_OPERATIONS
     each = networks + KERNELS_PER_MEGAPIXEL * _LAUNCH_SECONDS + _CODER_SECONDS
     return 1 / (_CONVERSION_SECONDS + iterations * each)
 
 
 def hours_on_workers(pixels: float, load_seconds: float, speed: float, plan: Plan) -> float:
-    """Of all photos, from the workers' start to the end.
-
-    Photos are loaded while others are encoded, so the slower of the two counts.
+    """Hours from the workers' start to the end. Loading and encoding overlap, so the slower of them counts.
 
     Args:
         load_seconds: CPU time.
@@ -96,30 +87,10 @@ def usd_a_month(stored_bytes: float, usd_per_gb_month: float) -> float:
 
 
 def payback_months(usd: float, saved_usd_a_month: float) -> float | None:
-    """After how many a cost is made up for; None for never."""
+    """Months until a cost is paid back; None for never."""
     return usd / saved_usd_a_month if saved_usd_a_month > 0 else None
 
 
 def combine(function: Callable[..., float], *ranges: Range) -> Range:
-    """A function that grows with each of its arguments, of ranges."""
+    """Applies a function that grows with each of its arguments to ranges."""
     return Range(*map(function, *map(astuple, ranges)))
-
-
-def million_photos() -> str:
-    """The README's table: a million photos of 12 megapixels and 4.5 MB, as the README's own figures go."""
-    photos, megapixels, photo_bytes = 1_000_000, 12, 4_500_000
-    saved_share, iterations, load_seconds = 0.847, 3, 0.18  # the mixed archive; its target; a core here
-    saving = usd_a_month(photos * photo_bytes * saved_share, STORAGE_PRICE)
-    rows = ["| L4 workers | hours | USD | saves | a month | paid back in |", "| --- " * 6 + "|"]
-    for workers in (1, 8, 32):
-        plan = Plan(workers=workers)
-        speed = assumed_speed(iterations)
-        hours = hours_on_workers(photos * megapixels * 1e6, photos * load_seconds, speed, plan)
-        usd = usd_on_workers(hours, photos, plan)
-        saved = f"{decimal(int(photos * photo_bytes * saved_share))} | {saving:.0f} USD"
-        rows.append(f"| {workers} | {hours:.0f} | {usd:.0f} | {saved} | {usd / saving:.1f} months |")
-    return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(million_photos())

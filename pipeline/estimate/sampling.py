@@ -1,4 +1,4 @@
-"""`rgc estimate`: what a whole archive would take, cost and save, told from a few of its photos."""
+"""`rgc estimate`: what a whole archive would take, cost and save, from a sample of its photos."""
 
 import time
 from collections import Counter
@@ -38,14 +38,14 @@ SEED = 0
 
 
 class EstimateError(ValueError):
-    """An archive that nothing can be said of."""
+    """Nothing can be estimated for this archive."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """An archive's files, counted by their names, and a sample of the photos; see `draw`.
+    """An archive's files, counted by their names, and a sample of the photos; see `draw_sample`.
 
-    The `others` stay as they are: no photos, empty files, and what cannot be looked at.
+    `others` are not encoded: files of other kinds, empty files, and unreadable ones.
     """
 
     photos: int
@@ -58,7 +58,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of one photo: `encoded`, `kept` or `failed`. `load_seconds` are of CPU time."""
+    """The result of one photo: `encoded`, `kept` or `failed`. `load_seconds` are of CPU time."""
 
     source_bytes: int
     status: str
@@ -89,13 +89,13 @@ class Estimate:
 
 
 def estimate(source: str, settings: Settings, device: str, plan: Plan, progress: Console) -> Estimate:
-    """Lists `source`, encodes a sample of its photos on `device`, and reckons from there.
+    """Lists `source`, encodes a sample of its photos on `device`, and extrapolates to all of them.
 
     Raises:
         OSError: nothing is there.
         EstimateError: there are no photos, or none of the sample can be encoded.
     """
-    listing = draw(find_files(source), plan.sample)
+    listing = draw_sample(find_files(source), plan.sample)
     if not listing.sample:
         raise EstimateError(f"{source}: no photos among {listing.others} files")
     handler = EncodeHandler(settings, device, max_batch_pixels=1, threads=None)
@@ -104,34 +104,33 @@ def estimate(source: str, settings: Settings, device: str, plan: Plan, progress:
     sample = track(listing.sample, "Encoding a sample", console=progress, disable=not progress.is_terminal)
     trials = tuple(try_photo(photo, handler, codec, settings) for photo in sample)
     machine = f"{device}, {torch.get_num_threads()} threads"
-    return reckon(source, settings, machine, listing, trials, plan)
+    return extrapolate(source, settings, machine, listing, trials, plan)
 
 
-def draw(files: Iterable[Photo], size: int) -> Listing:
-    """Counts files as they come and draws `size` of the photos, in memory for `size`.
+def draw_sample(files: Iterable[Photo], size: int) -> Listing:
+    """Counts files as they are listed and draws `size` of the photos; memory is bounded by `size`.
 
-    A photo's chance is in proportion to its bytes, as its time roughly is: of a folder of thumbnails and
-    panoramas the panoramas are drawn, which the night is spent on. This is priority sampling (Duffield,
-    Lund and Thorup 2007, "Priority sampling for estimation of arbitrary subset sums"): a photo's
+    A photo's chance is proportional to its bytes, as its time roughly is. This is priority sampling
+    (Duffield, Lund and Thorup 2007, "Priority sampling for estimation of arbitrary subset sums"): a photo's
     priority is its bytes / u, u uniform in (0, 1]; the highest are drawn. `threshold` is the highest of
     the others: the chance was bytes / threshold, at most 1.
     """
-    random, tally = Random(SEED), Counter[str]()
+    random, counts = Random(SEED), Counter[str]()
 
     def priorities() -> Iterator[tuple[float, int, Photo]]:
         for number, file in enumerate(files):
             kind = "photos" if _is_photo(file) else "others"
-            tally.update({kind: 1, f"{kind} bytes": file.size})
+            counts.update({kind: 1, f"{kind} bytes": file.size})
             if kind == "photos":
                 yield file.size / (1 - random.random()), number, file
 
     drawn = nlargest(size + 1, priorities())
     threshold = drawn[size][0] if len(drawn) > size else 0.0
     return Listing(
-        photos=tally["photos"],
-        photo_bytes=tally["photos bytes"],
-        others=tally["others"],
-        other_bytes=tally["others bytes"],
+        photos=counts["photos"],
+        photo_bytes=counts["photos bytes"],
+        others=counts["others"],
+        other_bytes=counts["others bytes"],
         sample=tuple(photo for *_, photo in drawn[:size]),
         threshold=threshold,
     )
@@ -146,8 +145,8 @@ def _is_photo(file: Photo) -> bool:
 
 
 def try_photo(photo: Photo, handler: EncodeHandler, codec: Codec, settings: Settings) -> Trial:
-    """Loads and encodes a photo by the pipeline's own code, and writes nothing."""
-    started = time.process_time()  # waiting for storage is no work, and takes another time elsewhere
+    """Loads and encodes a photo by the pipeline's own code. Writes nothing."""
+    started = time.process_time()  # without waiting for storage, which takes another time elsewhere
     try:
         loaded = load_photo(photo)
     except (UnreadablePhotoError, OSError, MemoryError) as error:
@@ -156,7 +155,7 @@ def try_photo(photo: Photo, handler: EncodeHandler, codec: Codec, settings: Sett
     (encoded,) = handler.run_inference([loaded], codec)
     if encoded.result is None:
         return Trial(photo.size, "failed", encoded.error)
-    # With a limit on bytes, the iteration that does not fit takes its time, too.
+    # With a limit on bytes, one iteration more is computed: the one that does not fit.
     too_many = settings.max_bits_per_pixel is not None
     made = min(len(encoded.result.file.codes) + too_many, codec.iterations)
     pixels = loaded.width * loaded.height
@@ -165,15 +164,14 @@ def try_photo(photo: Photo, handler: EncodeHandler, codec: Codec, settings: Sett
     return Trial(photo.size, status, "", pixels, pixels * made, load_seconds, encoded.seconds, saved)
 
 
-def whole(listing: Listing, values: Sequence[float]) -> Range:
-    """The sum over all photos of something, none of it negative, of which `values` are the sample's.
+def sum_of_all(listing: Listing, values: Sequence[float]) -> Range:
+    """Estimates a sum over all photos from `values` of the sample, none of them negative.
 
-    It is a ratio estimate, so much for each source byte. Time and savings go with pixels, which are not
-    known before a photo is read; bytes go with pixels, too, and are known of every photo. So the range
-    is as wide as photos differ for their bytes, and not as they differ in bytes.
+    It is a ratio estimate, by source bytes: these are known of every photo, and time and savings grow with
+    them. So the range depends on how much photos of equal size differ.
     """
     sizes = np.array([photo.size for photo in listing.sample])
-    weights = np.maximum(listing.threshold / sizes, 1)  # photos that each of the sample stands for
+    weights = np.maximum(listing.threshold / sizes, 1)  # how many photos each of the sample stands for
     sums, known_bytes = weights @ np.array(values), weights @ sizes
     residuals = np.array(values) - sums / known_bytes * sizes
     # Draws of priority sampling are uncorrelated: variances of (1 - p) / p**2 add up, p = 1 / weight.
@@ -183,17 +181,17 @@ def whole(listing: Listing, values: Sequence[float]) -> Range:
     return Range(max(likely - error, sum(values)), likely, likely + error)
 
 
-def reckon(
+def extrapolate(
     source: str, settings: Settings, machine: str, listing: Listing, trials: tuple[Trial, ...], plan: Plan
 ) -> Estimate:
-    """What the `trials` of `listing.sample`, in its order, say of the whole archive.
+    """Estimates the whole archive from the `trials` of `listing.sample`, in its order.
 
     Raises:
         EstimateError: none was encoded.
     """
 
     def sum_of(value: Callable[[Trial], float]) -> Range:
-        return whole(listing, [value(trial) for trial in trials])
+        return sum_of_all(listing, [value(trial) for trial in trials])
 
     def share_of_bytes(value: Callable[[Trial], int]) -> Range:
         return combine(lambda count: min(count, listing.photo_bytes), sum_of(value))
@@ -208,7 +206,7 @@ def reckon(
     def cost(speed: float, hours: Range, usd: Range) -> Cost:
         return Cost(speed, hours, usd, payback_months(usd.likely, saving.likely))
 
-    # Added up, although photos are loaded while others are encoded: on a CPU both share the cores.
+    # Loading and encoding are added up, although they overlap: on a CPU both share the cores.
     here = sum_of(lambda trial: (trial.load_seconds + trial.encode_seconds) / 3600)
     speed = plan.worker_speed or assumed_speed(iterations)
     there = combine(lambda p, load: hours_on_workers(p, load, speed, plan), pixels, load_seconds)
@@ -234,8 +232,8 @@ def reckon(
 
 def print_estimate(estimate: Estimate, console: Console) -> None:
     listing, plan = estimate.listing, estimate.plan
-    tally = Counter(trial.status for trial in estimate.trials)
-    counts = ", ".join(f"{tally[status]} {status}" for status in ("encoded", "kept", "failed"))
+    statuses = Counter(trial.status for trial in estimate.trials)
+    counts = ", ".join(f"{statuses[status]} {status}" for status in ("encoded", "kept", "failed"))
     percent = 100 / listing.photo_bytes
     lines = (
         f"{listing.photos} photos, {decimal(listing.photo_bytes)}; "

@@ -1,4 +1,2 @@
 """Rate and quality beside other codecs.
-
-Uses `model` and Matplotlib; no Beam.
-"""
+Uses `model` and Matplotlib; no Beam."""

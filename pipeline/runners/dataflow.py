@@ -1,7 +1,7 @@
-"""What a job chooses on Dataflow, and why. Beam's own options, where they are given, take precedence.
+"""The choices for a job on Dataflow, and why. Beam's own options take precedence.
 
-Photos are loaded, encoded and written on workers with a GPU, and everything else is done on workers
-without one: given the resource hints of `inference_hints`, Dataflow keeps two pools ("right fitting").
+Photos are loaded, encoded and written on workers with a GPU, everything else is done on workers without one:
+by the resource hints of `inference_hints`, Dataflow keeps two pools ("right fitting").
 """
 
 from argparse import ArgumentParser
@@ -22,30 +22,30 @@ from pipeline.runners.names import is_dataflow
 
 # The cheapest of the GPUs that compute in bfloat16, as the codec does.
 GPU_TYPE = "nvidia-l4"
-# Four vCPUs decode photos for one GPU, and 16 GB hold the two photos at hand, up to 48 megapixels (4.8 GB)
-# each. For photos up to 100 megapixels take g2-standard-8, with 32 GB; for larger ones that, too, and
-# --number_of_worker_harness_threads 1, because the GPU's own memory stays at 24 GB.
+# Four vCPUs decode photos for one GPU, and 16 GB hold two photos of up to 48 megapixels (4.8 GB each). Photos
+# up to 100 megapixels need g2-standard-8, with 32 GB. Larger ones also need
+# --number_of_worker_harness_threads 1, since the GPU's own memory is 24 GB in both.
 GPU_MACHINE_TYPE = "g2-standard-4"
 # Dataflow's newest. That is 525 or later, so the worker image is built for CUDA 12.6: CUDA 13 wants 580.
 _DRIVER = "install-nvidia-driver:5xx"
 
-# Listing, looking up what is finished and writing manifests: requests to storage, and 20,000 rows at a time.
+# Listing, looking up finished photos and writing manifests: requests to storage, and 20,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
-# One Beam process a worker, where Dataflow would start one for each vCPU, each with a codec and photos of
-# its own in the memory of the one GPU. Decoding runs in threads, which Python's lock does not hold up.
+# One Beam process a worker. Dataflow would start one for each vCPU, each with a codec and photos in the one
+# GPU's memory. Photos are decoded in child processes.
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
-# That process works on two bundles: photos of one are range-coded on the CPU while the other's have the GPU.
+# That process works on two bundles: while one is range-coded on the CPU, the other has the GPU.
 _THREADS = 2
-# It bounds the bill for an hour and the quota of L4s. Below it Dataflow scales by the work that is left.
+# Bounds the cost of an hour and the quota of L4s. Below it Dataflow scales by the work that is left.
 _MAX_WORKERS = 8
-# For an image of an estimated 8 GB; photos stay in memory, and shuffles in Dataflow's service. On SSD, as a
-# GPU is paid for while its worker unpacks the image, and as G2 machines take no standard disks.
+# For an image of an estimated 8 GB; photos stay in memory, and shuffles in Dataflow's service. G2 machines
+# take no standard disks, and on SSD the image is unpacked sooner.
 _DISK_GB = 50
 _DISK_TYPE = "compute.googleapis.com/projects//zones//diskTypes/pd-ssd"
 # No cheaper scheduling. FlexRS (--flexrs_goal), Dataflow's one way to spot VMs, takes neither GPUs nor
 # resource hints; flex-start, for when L4s are scarce, is a preview.
 
-# The image holds what runs: the packages and the Python of whoever submits the job are of no concern.
+# The image holds everything that runs. What the submitter has installed does not matter.
 _NO_SUBMITTER = "disable_logging_submission_environment"
 
 
@@ -59,10 +59,10 @@ class GpuOptions(PipelineOptions):
 
 
 def choose_dataflow_options(options: PipelineOptions) -> None:
-    """Fills in what is left open of a job on Dataflow; does nothing for other runners.
+    """Fills in options of a job on Dataflow that are not given; does nothing for other runners.
 
     Raises:
-        ValueError: naming an option that is missing and for which there is no choice to make.
+        ValueError: naming missing options that have no default.
     """
     if not is_dataflow(options):
         return
@@ -87,7 +87,7 @@ def choose_dataflow_options(options: PipelineOptions) -> None:
     for experiment in (_ONE_PROCESS, _NO_SUBMITTER):
         debug.add_experiment(experiment)
     setup.save_main_session = bool(setup.save_main_session)  # Beam's default on Dataflow is yes
-    # Functions that Beam pickles by value name the file that they stand in.
+    # Functions that Beam pickles by value name their file.
     cloudpickle_pickler.DEFAULT_CONFIG.filepath_interceptor = _without_place
 
 

@@ -43,12 +43,12 @@ def worker_command(stop_path: str | None) -> str:
     """A shell command that starts a worker process.
 
     The worker ignores Ctrl-C: see `run_interruptibly`. If it is killed, the shell asks the other workers to
-    stop, and says which one it was. Beam itself gives up only once they have done all of their share.
+    stop. Beam itself gives up only once they have done all of their share.
     """
     command = f"{_ONE_ARENA} {shlex.quote(sys.executable)} -m apache_beam.runners.worker.sdk_worker_main"
     if stop_path is None:
         return f"trap '' INT TERM; exec env {command}"
-    stop = f"echo {shlex.quote(WORKER_ENDED)} $! >> {shlex.quote(stop_path)}"
+    stop = f"echo {shlex.quote(WORKER_ENDED)} >> {shlex.quote(stop_path)}"
     return f"trap '' INT TERM; {command} & wait $! || {{ {stop}; }} 2> {os.devnull}"
 
 

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from pipeline.execution import Execution
 from pipeline.runners.interruption import run_interruptibly
 from pipeline.runners.temporary import temporary_folder
-from transforms.progress import INTERRUPTED, WORKER_ENDED, ProgressEvent, request_stop
+from transforms.progress import INTERRUPTED, ProgressEvent, request_stop
 
 SECONDS_BETWEEN_LINES = 30.0
 _POLL_SECONDS = 0.5
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class RunCounts:
-    """What has been counted so far; and which process has the photos that are begun or loaded."""
+    """What has been counted so far."""
 
     found: int = 0
     found_bytes: int = 0
@@ -39,18 +39,11 @@ class RunCounts:
     saved_bytes: int = 0
     started: float = field(default_factory=time.monotonic)
     failures: list[ProgressEvent] = field(default_factory=list)
-    begun: dict[str, int] = field(default_factory=dict)
-    loaded: dict[str, int] = field(default_factory=dict)
 
     def add(self, event: ProgressEvent) -> None:
         if event.status == "found":
             self.found += 1
             self.found_bytes += event.source_bytes
-            return
-        self.begun.pop(event.uri, None)
-        self.loaded.pop(event.uri, None)
-        if event.status in ("begun", "loaded"):
-            (self.begun if event.status == "begun" else self.loaded)[event.uri] = event.worker
             return
         self.finished += 1
         self.finished_bytes += event.source_bytes
@@ -60,13 +53,6 @@ class RunCounts:
         self.new_pixels += 0 if event.resumed else event.pixels
         if event.status == "failed":
             self.failures.append(event)
-
-    def in_progress(self, worker: int | None) -> set[str]:
-        """Photos that may have killed a process: those that it was loading, else those that it had loaded."""
-        for photos in (self.begun, self.loaded):
-            if found := {uri for uri, process in photos.items() if process == worker}:
-                return found
-        return set()
 
     def text(self) -> str:
         speed = self.new_pixels / 1e6 / max(time.monotonic() - self.started, 1e-3)
@@ -79,13 +65,11 @@ class ProgressDisplay:
 
     Attributes:
         stopped: after that, why the run was asked to stop (see `request_stop`); empty if it was not.
-        killed: the first worker process that was killed, if that is why.
     """
 
     def __init__(self, console: Console, verb: str) -> None:
         self.counts = RunCounts()
         self.stopped = ""
-        self.killed: int | None = None
         self._console = console
         self._verb = verb
         self._folder = tempfile.TemporaryDirectory()
@@ -105,10 +89,6 @@ class ProgressDisplay:
         if (stop := Path(self.stop_path)).exists():
             reasons = stop.read_text(encoding="utf-8").splitlines()
             self.stopped = INTERRUPTED if INTERRUPTED in reasons or not reasons else reasons[0]
-        if self.stopped.startswith(WORKER_ENDED):
-            with suppress(ValueError):  # a line cut short by a full disk
-                self.killed = int(self.stopped.rpartition(" ")[2])
-            self.stopped = WORKER_ENDED
         self._folder.cleanup()
 
     def run(self, work: Callable[[Execution], Result], execution: Execution) -> Result:

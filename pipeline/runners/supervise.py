@@ -30,15 +30,13 @@ class Outcome:
 def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, console: Console) -> Outcome:
     """Runs a job to its end, and shows its progress on `console`.
 
-    The system may kill a worker process for memory, a photo may crash it, or the GPU may fail. What is done
-    stays done, so the job is started again, each time under a new id, for as long as that helps: the last
-    start encoded something, or found out which photos a killed worker had in progress. After that, photos are
-    done one at a time, which also takes less memory. A photo that was in progress twice is given up.
+    The system may kill a worker process for memory, or the GPU may fail. What is done stays done, so the job
+    is started again, each time under a new id, for as long as that helps: the last start encoded something.
+    After a worker was killed photos are done one at a time, which takes less memory.
 
     Raises:
         EndedEarlyError: saying by what.
     """
-    suspects: set[str] = set()
     while True:
         with showing_progress(console, "compress") as display:
             error = ""
@@ -46,19 +44,15 @@ def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, 
                 display.run(partial(run, partial(compress, job), options=options), execution)
             except Exception as raised:
                 error = last_line(raised)
-        counts, killed = display.counts, display.killed
-        if not error and killed is None:
-            return Outcome(job.run, counts, display.stopped)
+        was_killed = display.stopped == WORKER_ENDED
+        if not error and not was_killed:
+            return Outcome(job.run, display.counts, display.stopped)
         error = ": ".join(filter(None, [display.stopped, error]))
-        in_progress = counts.in_progress(killed)
-        helps = counts.encoded or in_progress
-        if not helps or display.stopped not in ("", WORKER_ENDED):
+        if not display.counts.encoded or (display.stopped and not was_killed):
             raise EndedEarlyError(error)
         console.print(f"the run ended early: {error}; starting it again", highlight=False, markup=False)
-        if killed is not None:
-            given_up = execution.given_up | (suspects & in_progress)
-            execution = replace(execution, batch_pixels=1, prefetch=0, given_up=given_up)
-            suspects |= in_progress
+        if was_killed:
+            execution = replace(execution, batch_pixels=1, prefetch=0)
         job = replace(job, run=new_run(job.settings))
 
 

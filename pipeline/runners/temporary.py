@@ -1,4 +1,4 @@
-"""Temporary files of a run, which go with it."""
+"""Temporary files of a run, which are removed with it."""
 
 import os
 import shutil
@@ -12,10 +12,9 @@ _PREFIX = "rgc-run-"
 
 @contextmanager
 def temporary_folder() -> Iterator[None]:
-    """Within its context, this process makes its temporary files in a folder that is removed with them.
+    """Within its context, this process makes its temporary files in a folder that is removed at the end.
 
-    Beam leaves some where it submits a job to a job server, and every run does that is killed: the folders
-    of such runs are removed first.
+    Folders of runs that were killed are removed first. (Beam leaves files behind when it submits a job.)
     """
     usual = tempfile.tempdir
     _remove_left_behind(Path(tempfile.gettempdir()))

@@ -1,4 +1,4 @@
-"""The pictures for the README: a photo as JPEG and as rgc at equal MS-SSIM, and what each iteration adds.
+"""Pictures for README and docs: a photo as JPEG and as rgc at equal MS-SSIM; what each iteration adds.
 
 python -m tests.benchmarks.figure PHOTO OUT_FOLDER [--target-ms-ssim 0.95]
 """

@@ -1,4 +1,4 @@
-"""A bad night, in full: the same archive by three ways to run, in batches, through faults, and through kills.
+"""The same archive by three ways to run, in batches, through faults, and through kills.
 
     python -m tests.benchmarks.night PHOTOS --scratch EMPTY_FOLDER [--iterations 1] [--kills 20]
 
@@ -26,7 +26,7 @@ ONE_BY_ONE = ["--max-batch-pixels", "1"]
 MOST_MS_SSIM, MOST_SIZE = 0.001, 0.005  # that larger batches may differ by: absolute, and of the bytes
 
 
-class Night:
+class Runs:
     """Runs one after the other, each compared with the first from the same source."""
 
     def __init__(self, iterations: int, scratch: Path) -> None:
@@ -50,10 +50,10 @@ class Night:
 
     def kill(self, name: str, output: str, kills: int, source: str) -> None:
         """`kills` times SIGKILL for all processes at a random moment."""
-        dice, survived = random.Random(0), []
+        generator, survived = random.Random(0), []
         for _ in range(kills):
             process = self.start(output, *ONE_BY_ONE, *TWO_PROCESSES, source=source)
-            time.sleep(dice.uniform(2.0, 14.0))
+            time.sleep(generator.uniform(2.0, 14.0))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             survived.append(len(codes(output)))
@@ -91,37 +91,38 @@ class Night:
 
     def _leftovers(self, output: str) -> None:
         files = [file.uri for file in list_folder(output)]
-        strays = [uri for uri in files if not re.search(r"/codes/.*\.rgc$|/manifest/run=\S+\.parquet$", uri)]
-        strays += map(str, self._tmp.iterdir())
-        self.wrong += len(strays)
-        if strays:
-            print(f"left behind: {strays}")
+        expected = r"/codes/.*\.rgc$|/manifest/run=\S+\.parquet$"
+        leftovers = [uri for uri in files if not re.search(expected, uri)]
+        leftovers += map(str, self._tmp.iterdir())
+        self.wrong += len(leftovers)
+        if leftovers:
+            print(f"left behind: {leftovers}")
 
 
-def through_storage(night: Night, storage: Storage, fault_rate: float, kills: int) -> None:
+def through_storage(runs: Runs, storage: Storage, fault_rate: float, kills: int) -> None:
     with worker_pool() as external:
         ways = {"in memory": [], "two processes": TWO_PROCESSES, "worker pool": external}
         for number, (name, options) in enumerate(ways.items()):
-            night.run(name, f"gs://archive/calm-{number}", *ONE_BY_ONE, *options)
+            runs.run(name, f"gs://archive/undisturbed-{number}", *ONE_BY_ONE, *options)
         for number, (name, options) in enumerate(ways.items()):
-            night.run(f"{name}, in batches", f"gs://archive/batches-{number}", *options)
+            runs.run(f"{name}, in batches", f"gs://archive/batches-{number}", *options)
         for number, (name, options) in enumerate(ways.items()):
             storage.fault_rate, storage.requests, storage.retries = fault_rate, 0, 0
             storage.faults.clear()
-            night.run(f"{name}, faults", f"gs://archive/faults-{number}", *ONE_BY_ONE, *options)
+            runs.run(f"{name}, faults", f"gs://archive/faults-{number}", *ONE_BY_ONE, *options)
             storage.fault_rate = 0.0
             faults = f"{storage.faults.total()} faults {dict(storage.faults)}"
             print(f"    {storage.requests} requests, {faults}, {storage.retries} retries", flush=True)
     output = "gs://archive/killed"
-    night.kill("kills, storage", output, kills, SOURCE)
-    night.run("after them", output, *ONE_BY_ONE, *TWO_PROCESSES)
+    runs.kill("kills, storage", output, kills, SOURCE)
+    runs.run("after them", output, *ONE_BY_ONE, *TWO_PROCESSES)
 
 
-def on_disk(night: Night, scratch: Path, kills: int, photos: Path) -> None:
-    night.run("on disk", str(scratch / "calm"), *ONE_BY_ONE, source=str(photos))
+def on_disk(runs: Runs, scratch: Path, kills: int, photos: Path) -> None:
+    runs.run("on disk", str(scratch / "undisturbed"), *ONE_BY_ONE, source=str(photos))
     output = str(scratch / "killed")
-    night.kill("kills, on disk", output, kills, str(photos))
-    night.run("after them", output, *ONE_BY_ONE, *TWO_PROCESSES, source=str(photos))
+    runs.kill("kills, on disk", output, kills, str(photos))
+    runs.run("after them", output, *ONE_BY_ONE, *TWO_PROCESSES, source=str(photos))
 
 
 def main() -> None:
@@ -132,14 +133,14 @@ def main() -> None:
     parser.add_argument("--faults", type=float, default=0.05)
     parser.add_argument("--scratch", type=Path, required=True, help="empty folder, on a disk")
     arguments = parser.parse_args()
-    night = Night(arguments.iterations, arguments.scratch)
+    runs = Runs(arguments.iterations, arguments.scratch)
     with storage_server() as storage:
         os.environ.update(storage.environment)
         upload_folder(arguments.photos, SOURCE)
-        through_storage(night, storage, arguments.faults, arguments.kills)
-    on_disk(night, arguments.scratch, arguments.kills, arguments.photos.absolute())
-    print(f"{night.wrong} differences and files left behind")
-    raise SystemExit(night.wrong > 0)
+        through_storage(runs, storage, arguments.faults, arguments.kills)
+    on_disk(runs, arguments.scratch, arguments.kills, arguments.photos.absolute())
+    print(f"{runs.wrong} differences and files left behind")
+    raise SystemExit(runs.wrong > 0)
 
 
 if __name__ == "__main__":

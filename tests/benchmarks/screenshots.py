@@ -4,7 +4,7 @@
 
 AUDITED is a page that `rgc audit --html` has written, or an output of `rgc compress`, of which it makes one.
 Without it, scikit-image's sample photos are sorted into folders and recompressed. Below FOLDER it writes
-desktop-light.png, phone-dark.png and so on, each of the whole page, and audit.webp, its top for the README.
+desktop-light.png, phone-dark.png and so on, each of the whole page, and audit.webp, its top, for the docs.
 """
 
 import argparse
@@ -33,7 +33,7 @@ _FOLDERS = {
     "streets": "motorcycle_left motorcycle_right",
     "textures": "brick grass gravel",
 }
-_TOP = "section[aria-labelledby=quality-title]"  # the last section that the README's picture shows
+_TOP = "section[aria-labelledby=quality-title]"  # the last section that the docs' picture shows
 
 
 def rgc(*arguments: str | Path) -> None:

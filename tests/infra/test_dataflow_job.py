@@ -48,7 +48,7 @@ def test_only_loading_encoding_and_writing_hold_a_gpu(submitted: Submitted) -> N
     }
 
 
-def test_no_night_is_spent_on_the_cpu(submitted: Submitted) -> None:
+def test_no_job_falls_back_to_the_cpu(submitted: Submitted) -> None:
     """At a GPU's price: where the GPU does not work, the job fails."""
     (handler,) = {
         pickle for pickle in submitted.pickles() if b"EncodeHandler" in pickle and b"_settings" in pickle
@@ -101,7 +101,7 @@ def test_options_that_are_given_take_precedence() -> None:
         "--machine_type=n2-standard-2",
         "--max_num_workers=32",
         "--number_of_worker_harness_threads=1",
-        "--job_name=one-night",
+        "--job_name=one-run",
     )
     (hint,) = set(accelerators(submitted).values())
     assert "machine_type:g2-standard-8;" in hint
@@ -109,7 +109,7 @@ def test_options_that_are_given_take_precedence() -> None:
     assert pool["machineType"] == "n2-standard-2"
     assert pool["autoscalingSettings"]["maxNumWorkers"] == 32
     assert pool["numThreadsPerWorker"] == 1
-    assert submitted.job["name"] == "one-night"
+    assert submitted.job["name"] == "one-run"
 
 
 @pytest.mark.parametrize("missing", ["--project", "--region", "--temp_location", "--sdk_container_image"])

@@ -21,7 +21,7 @@ def manifest_folder(output: str) -> str:
 
 
 def manifest_files(manifest: str) -> list[str]:
-    """The Parquet files of a manifest: its folder, one run's, the output folder or one file."""
+    """The Parquet files of a manifest: of its folder, one run's folder, the output folder, or one file."""
     if manifest.endswith(SUFFIX):
         return [manifest]
     for folder in (manifest_folder(manifest), manifest):
@@ -36,15 +36,14 @@ def read_table(uri: str) -> pa.Table:
     Raises:
         OSError, pyarrow.ArrowException: it cannot be read, or is no Parquet.
     """
-    # Not pq.read_table: given a path of this shape, it would take `run=` for a column.
+    # Not pq.read_table: it would take `run=` in the path for a column.
     return pq.ParquetFile(pa.BufferReader(read_bytes(uri))).read()
 
 
 def read_rows(uri: str, run: Run, base: str) -> Iterator[ManifestRow]:
-    """What one file of an earlier run says of photos whose URIs begin with `base`.
+    """Rows of one file of an earlier run: photos whose URIs begin with `base`, model and settings as `run`'s.
 
-    Only rows of the same model and settings as `run`'s, and none that `failed`: these are tried again.
-    A Parquet file that cannot be read is passed over.
+    Rows that `failed` are left out: these photos are tried again. So are files that cannot be read.
     """
     try:
         table = read_table(uri)

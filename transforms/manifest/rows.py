@@ -11,7 +11,7 @@ from transforms.elements import Encoded, Photo
 
 @dataclass(frozen=True)
 class Run:
-    """What the rows of one run share: its id, its model's id and its settings as canonical JSON."""
+    """What the rows of one run have in common: its id, its model's id, its settings as canonical JSON."""
 
     run_id: str
     model: str
@@ -22,8 +22,8 @@ class Run:
 class ManifestRow:
     """One row; columns as in `SCHEMA`. What was not measured is None.
 
-    `encode_seconds` is None, too, where only the .rgc file of an earlier, interrupted run is left:
-    it holds no times, so that equal work gives equal files.
+    `encode_seconds` is also None if the row was rebuilt from a .rgc file. These hold no times, so that equal
+    work gives equal files.
     """
 
     source_uri: str
@@ -53,7 +53,7 @@ class ManifestRow:
     def not_encoded(
         cls, run: Run, photo: Photo, status: str, reason: str, content: Encoded | None = None
     ) -> Self:
-        """The row of a photo that was `kept` or `failed`, with what is known of its content."""
+        """The row of a photo that was `kept` or `failed`, with what is known of it."""
         known: dict[str, Any] = {}
         if content is not None:
             known = {

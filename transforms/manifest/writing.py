@@ -21,14 +21,14 @@ _ROWS_PACKED = 250  # at once; until then a worker holds them as objects, 1 kB e
 
 
 class WriteManifest(beam.PTransform):
-    """Writes rows to `output`/manifest/run=<id>/, so many to a file, each file at once.
+    """Writes rows to `output`/manifest/run=<id>/.
 
-    Beam's own WriteToParquet leaves temporary files behind where a run is killed. A row's file
-    depends on nothing but its source, so a stage that is tried again replaces what it had written.
+    Beam's own WriteToParquet leaves temporary files behind if a run is killed. Here a row's file depends only
+    on its source, so a stage that is tried again replaces what it has written.
 
     Args:
-        photos: one for each row. Their number is known before the first row, so that rows are packed in the
-            stages that make them.
+        photos: one for each row. They are counted before the first row is there, so that the stages which
+            make rows can pack them.
     """
 
     def __init__(self, output: str, run_id: str, photos: beam.PCollection[Photo]) -> None:
@@ -51,7 +51,7 @@ class WriteManifest(beam.PTransform):
 class PackRows(beam.DoFn):
     """Rows to (file, rows as an Arrow stream). A local runner holds these in memory to the end of the run.
 
-    A file is its number, and how many there are. Rows are in the global window.
+    A file is its number and how many there are. Rows are in the global window.
     """
 
     def start_bundle(self) -> None:

@@ -1,4 +1,4 @@
-"""What the page says: everything on it that is read from the manifests."""
+"""Everything on the page that is read from the manifests."""
 
 import json
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from pipeline.audit.report import AuditReport, format_bytes
 
 MAX_PHOTOS = 2_000  # rows of the table
 WORST = 6
-_TEXT = 200  # characters of a reason; what decoders say can be long
+_TEXT = 200  # characters of a reason; decoders' messages can be long
 _EXTENT = """
     SELECT count(DISTINCT run_id), epoch_us(max(finished_at)), coalesce(min(source_uri), ''),
         coalesce(max(source_uri), '')
@@ -24,7 +24,7 @@ _COLUMNS = (
     "source_uri, status, source_format, width, height, source_bytes, source_bytes - saved_bytes, "
     f"round(bits_per_pixel, 4), round(ms_ssim, 5), left(reason, {_TEXT})"
 )
-# Of many photos the table has the first of each of these orders.
+# Of many photos, the table has the first ones by each of these orders.
 _BY_CHANCE = "hash(source_uri)"  # the same ones each time
 _AT_RANDOM = MAX_PHOTOS - 900
 _SAMPLES = (
@@ -42,9 +42,9 @@ class Photos:
     """The photos of the table and the scatter.
 
     Attributes:
-        root: begins all names, and is cut off them.
+        root: the beginning of all names, which is cut off.
         rows: values in the order that `photos.js` names; the last is whether the scatter has the photo.
-        at_random: how many the scatter was to have at most; None if it has all.
+        at_random: the most photos that the scatter may have; None if it has all.
     """
 
     root: str
@@ -54,7 +54,7 @@ class Photos:
 
 @dataclass(frozen=True)
 class WorstPhoto:
-    """What finding and showing an encoded photo takes; names as in the manifest."""
+    """What is needed to find and show an encoded photo; names as in the manifest."""
 
     source_uri: str
     source_fingerprint: str | None
@@ -70,12 +70,12 @@ class WorstPhoto:
 
 @dataclass(frozen=True)
 class Content:
-    """What the page says beyond the audit's report.
+    """What the page shows besides the audit's report.
 
     Attributes:
-        answer: in one sentence.
-        runs: how many of them have latest rows.
-        finished: when the last photo was; empty if there is none.
+        answer: the result in one sentence.
+        runs: how many runs have latest rows.
+        finished: when the last photo was finished; empty if there is none.
     """
 
     answer: str
@@ -89,7 +89,7 @@ class Content:
 
 
 def size(count: int) -> str:
-    """As the terminal writes bytes, but never broken across lines."""
+    """Bytes as on the terminal, with a space that does not break."""
     return format_bytes(count).replace(" ", "\u00a0")
 
 
@@ -152,7 +152,7 @@ def _read_photos(database: duckdb.DuckDBPyConnection, photos: int, root: str) ->
 
 
 def _common_folder(first: str, last: str) -> str:
-    """What begins all that lies between the two by the alphabet, up to a slash."""
+    """The folder that all names between these two have in common."""
     equal = 0
     while equal < min(len(first), len(last)) and first[equal] == last[equal]:
         equal += 1

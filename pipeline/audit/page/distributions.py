@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import duckdb
 
 _BINS = (15, 40)  # at least, of few photos, and at most
-_FINEST = 1e-3  # width of a bin; finer ones would say nothing
-_ROUNDING = 1e-9  # of a bin: what lies on an edge begins the next bin
+_FINEST = 1e-3  # width of a bin
+_ROUNDING = 1e-9  # of a bin: a value on an edge belongs to the next bin
 _QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
-_FAR_OUT = (
-    3  # times the distance of the quartiles beyond them (Tukey 1977), where the others would be squeezed
-)
+# Values this many times the distance of the quartiles beyond them (Tukey 1977) are left out if they squeeze
+# others.
+_FAR_OUT = 3
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Distribution:
         step: width of the bins.
         bins: where each begins, and its photos; bins without photos are left out.
         outside: photos before the first bin or after the last.
-        targets: what was asked for, to be marked.
+        targets: of the settings, to be marked.
     """
 
     least: float

@@ -1,4 +1,4 @@
-"""Figures of folders with all that lies below them, as many folders as a page can hold."""
+"""Figures of folders with everything below them, as many as a page can hold."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ import duckdb
 
 MAX_FOLDERS = 1_000
 _HERE, _SMALLER = "photos in this folder itself", "smaller folders"
-# Paths begin with a slash, so that "" is the parent of all, be they absolute, relative or gs://.
-# A folder counts at least the bytes of each folder in it, so the first rows of this order are a tree.
+# Paths get a slash in front, so that "" is the parent of all of them, absolute, relative or gs://.
+# A folder has at least the bytes of each folder in it, so the first rows of this order are a tree.
 _TREE = """
     WITH leaves AS (
         SELECT '/' || folder AS path, string_split(path, '/') AS parts, count(*) AS photos,
@@ -29,12 +29,12 @@ _TREE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """A folder, the photos that lie in `parent` itself, or what the page has no room for there.
+    """A folder, the photos in `parent` itself, or the folders there that the page has no room for.
 
     Attributes:
         parent: index of the bar that opens to show this one; None for the first.
         photos, before, saved: how many photos, bytes before, bytes saved.
-        is_rest: stands for the folders that there is no room for.
+        is_rest: it is the latter.
     """
 
     parent: int | None
@@ -55,10 +55,7 @@ class _Figures(NamedTuple):
 
 
 def folder_bars(database: duckdb.DuckDBPyConnection, limit: int = MAX_FOLDERS) -> list[Bar]:
-    """Bars of a tree, parents first.
-
-    A folder that holds one folder and nothing else is joined with it: "2019/summer".
-    """
+    """Bars of a tree, parents first. A folder that holds only one folder is joined with it: "2019/summer"."""
     totals: dict[str, _Figures] = {}
     here: dict[str, _Figures] = {}
     folders_in: dict[str, list[str]] = defaultdict(list)

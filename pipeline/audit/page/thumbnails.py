@@ -10,13 +10,13 @@ from PIL import Image, ImageChops
 from model.codec import Codec
 from model.files import decode_pixels
 from model.format.container import HEAD_BYTES, RgcFile, prefix_length, read_rgc
-from model.photos.reading import read_photo
+from model.photos.isolation.pool import read_photo_in_child
 from pipeline.audit.page.content import WorstPhoto
 from transforms.storage.files import find_status, read_bytes
 
-AMPLIFIED = 4  # times, the difference to the original
+AMPLIFIED = 4  # the difference to the original is shown so many times as large
 MAX_PIXELS = 30_000_000  # of a photo; a larger one takes gigabytes to decode
-_DECODED_PIXELS = 8_000_000  # pixels times iterations: what further ones add is lost in a thumbnail
+_DECODED_PIXELS = 8_000_000  # pixels times iterations; a thumbnail does not show what further ones add
 _SIDE = 480  # pixels, twice what the page shows
 
 
@@ -26,11 +26,11 @@ class _NotShownError(ValueError):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A photo as original, decoded, and their difference `AMPLIFIED` times; None where there is none.
+    """A photo as original, decoded, and the difference between them, `AMPLIFIED` times.
 
     Attributes:
-        iterations: how many of the photo's are decoded.
-        notes: why something is missing.
+        iterations: how many were decoded.
+        notes: why an image is None.
     """
 
     photo: WorstPhoto
@@ -77,7 +77,7 @@ def _read_original(photo: WorstPhoto) -> Image.Image:
         raise _NotShownError("The original is no longer there.")
     if photo.source_fingerprint not in (None, status.fingerprint):
         raise _NotShownError("The original was changed after it was encoded.")
-    return Image.fromarray(read_photo(read_bytes(photo.source_uri)).pixels)
+    return Image.fromarray(read_photo_in_child(read_bytes(photo.source_uri)).pixels)
 
 
 def _read_first_iterations(photo: WorstPhoto) -> RgcFile:
@@ -99,7 +99,7 @@ def _read_first_iterations(photo: WorstPhoto) -> RgcFile:
 
 
 def _without_uri(error: Exception, uri: str) -> str:
-    """A message for a page on which the name stands anyway."""
+    """The page shows the name elsewhere."""
     return str(error).removeprefix(f"{uri}: ")
 
 

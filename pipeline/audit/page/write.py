@@ -1,4 +1,4 @@
-"""The audit as a page: one HTML file with everything in it, which asks the network for nothing."""
+"""Writes the page: one HTML file with everything in it, which asks the network for nothing."""
 
 import base64
 import hashlib
@@ -29,13 +29,12 @@ def write_page(
     where: str | None,
     device: str,
 ) -> None:
-    """Writes the page; its thumbnails are made from the .rgc files and the originals, where they are there.
+    """Writes the page, with thumbnails of .rgc files and originals that are there.
 
     Args:
-        database: of `open_manifests`.
-        report: of `read_audit`, of the same database.
+        database: of `open_manifests`; `report` is of the same one.
         path: local or gs://.
-        manifests, where: what was asked for, to be told.
+        manifests, where: shown on the page.
         device: "cpu" or "cuda".
 
     Raises:
@@ -58,7 +57,7 @@ def write_page(
     write_bytes(path, page.encode())
 
 
-def _render(**told: Any) -> str:
+def _render(**content: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -76,12 +75,12 @@ def _render(**told: Any) -> str:
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
-        **told,
+        **content,
     )
 
 
 def _policy(scripts: Sequence[str]) -> str:
-    """A Content-Security-Policy: the page's own scripts run and no others, and nothing is fetched."""
+    """A Content-Security-Policy: only the page's own scripts run, and nothing is fetched."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"

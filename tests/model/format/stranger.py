@@ -85,7 +85,11 @@ def decode_iteration(
             seen = np.zeros_like(grid)
             for a, b in QUARTERS[:k]:
                 seen[:, a::2, b::2] = grid[:, a::2, b::2]
-            known = seen if very_first else np.concatenate([earlier, codes[:start], seen])
+            known = (
+                np.concatenate([earlier, codes[:start], seen][: 2 if k == 0 else 3])
+                if not very_first
+                else seen
+            )
             name = f"context.networks.{i}.{g}.{k - very_first}"
             target[...] = decode_step(decoder, *predict(weights, name, known, size, d, q, top, left))
         start += size
@@ -114,8 +118,10 @@ def predict(
         x = (sums + 16 * get(f"{layer}.bias")[:, None, None]) // 64  # of 1024ths, 16ths
         if layer == "second":
             x = np.clip(x, 0, 255)
-    linear = convolve(known[-own:], get("linear.weight")) // 4
-    return np.clip(x[:own] + linear, -255 * 16, 255 * 16), x[own:]
+    mean = x[:own]
+    if f"{name}.linear.weight" in weights:
+        mean = mean + convolve(known[-own:], get("linear.weight")) // 4
+    return np.clip(mean, -255 * 16, 255 * 16), x[own:]
 
 
 def rounded(weight: NDArray[Any]) -> Integers:

@@ -18,12 +18,12 @@ GROUPS = ((2, 2), (3, 5))
 # Streams of `golden_codes` under `golden_context`. What changes them breaks every archive, and needs a new
 # version of the format.
 GOLDEN = (
-    "3a89c3ae09f078a026113e4ae04b4b5ae0d222769b3edc0d8b0dc473ed118bcc06dfc8914924fb08e373033d20aec08c"
-    "c72a7758f74e25b0d75671f8b7fb0d4f7b182fb63fbe5f1550487f24465329033293b4d2",
-    "8d005797ad80335bd0cc9cd725aba4ad86cf5cc5a7219419625678bb7012f16cf65299d98fe57f63429feb327e26241e"
-    "6e2b12e7432251cd8a3b06a9e88d761a724341485d5212f90c05b45f36278fc6016baab21c96935687b04a7d13714d60"
-    "c4dc0af8e206fa24dc689ea53adc5134902a1a174c6a1d0d6328c69938304ba5632d6644296a6fcc2ac2dcc056664d43"
-    "98d65f5e56c70d39e29d8d4b7ff51955cfd79710",
+    "3a89c3ae09f078a026113e4ae04b4b5ae0d222769b3edc0d8b0dc473ed118bcc06dfc8914924fb08b527033d69211b9b"
+    "73583343f9c765e71ee1364920d0e0cda3699994bd9c6337e117c78b279f49939db4f453",
+    "38a88ca4898e792ba031cdc5ea1e22c6399412465a2cca30aab7b62147fbcb0312300f234f201e669bbaa1493a360466"
+    "1ad63729fefc141e00b03a7ac7647381b8b200ff0db3f068e02e95a43d874f735a5ca7e825c0976c1404da15ef9a39df"
+    "22bb0907f9e8a7106e3293431f165ef59d96aa077e619836c4aa26177231d0c739688762efec3e86e0d0df65794005ea"
+    "5e806e186f646cfdb469d259f05f4e17e052b1eb",
 )
 LEVEL = torch.tensor([150 / 256])
 
@@ -53,7 +53,7 @@ def test_streams_stay_what_they_are() -> None:
         assert torch.equal(decoded, codes[iteration])
 
 
-@pytest.mark.parametrize("size", [(96, 64), (50, 75)])
+@pytest.mark.parametrize("size", [(48, 32), (40, 43)])
 def test_a_stranger_decodes_the_symbols_and_the_pixels(
     shipped_codec: Codec, astronaut: Image.Image, size: tuple[int, int]
 ) -> None:

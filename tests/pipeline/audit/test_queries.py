@@ -1,4 +1,4 @@
-"""The README's SQL, and BigQuery's table."""
+"""The SQL of docs/auditing.md, and BigQuery's table."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def answers(output: Path) -> list[list[dict[str, Any]]]:
-    """To the README's questions about an output of two runs; as they stand there, but for names."""
+    """To that page's questions about an output of two runs; as they stand there, but for names."""
     runs = sorted(path.name.removeprefix("run=") for path in (output / "manifest").iterdir())
-    blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "auditing.md").read_text(), re.DOTALL)
     text = "\n".join(blocks).replace("OUT/", f"{output}/")
     for name, run in zip(("RUN1", "RUN2"), runs, strict=True):
         text = text.replace(name, run)
@@ -28,7 +28,7 @@ def answers(output: Path) -> list[list[dict[str, Any]]]:
         return [query(database, statement) for statement in statements[2:]]
 
 
-def test_questions_of_the_readme_run_on_a_real_manifest(compressed: Path) -> None:
+def test_questions_of_the_page_run_on_a_real_manifest(compressed: Path) -> None:
     saved, folders, worst, why, changed = answers(compressed)
     totals = audit(str(compressed)).totals
     assert saved[0]["photos"] == 4 and saved[0]["bytes_after"] == totals["bytes_after"]

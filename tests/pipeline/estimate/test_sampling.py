@@ -26,7 +26,6 @@ from pipeline.estimate.costs import (
     Range,
     assumed_speed,
     hours_on_workers,
-    million_photos,
     payback_months,
     usd_a_month,
     usd_on_workers,
@@ -35,13 +34,14 @@ from pipeline.estimate.sampling import (
     EstimateError,
     Listing,
     Trial,
-    draw,
+    draw_sample,
     estimate,
+    extrapolate,
     print_estimate,
-    reckon,
+    sum_of_all,
     try_photo,
-    whole,
 )
+from tests.benchmarks.costs import million_photos
 from tests.benchmarks.throughput import operations_per_pixel
 from transforms.elements import Photo
 from transforms.encode import EncodeHandler
@@ -62,29 +62,29 @@ def listing(sizes: list[int], photo_bytes: int, threshold: float) -> Listing:
 def test_draw_counts_by_name_and_takes_all_where_there_are_few() -> None:
     files = [photo("a.jpg", 10), photo("b.HEIC", 20), photo("raw.dng", 400), photo("notes.txt", 3)]
     files += [photo("empty.jpg", 0), photo("locked.jpg", 5, "no permission")]
-    drawn = draw(iter(files), 12)
+    drawn = draw_sample(iter(files), 12)
     assert (drawn.photos, drawn.photo_bytes, drawn.others, drawn.other_bytes) == (2, 30, 4, 408)
     assert {file.relative for file in drawn.sample} == {"a.jpg", "b.HEIC"} and drawn.threshold == 0
-    assert draw(iter(files), 12) == drawn
+    assert draw_sample(iter(files), 12) == drawn
 
 
 def test_draw_goes_by_bytes() -> None:
     files = [photo(f"thumbnail{number}.jpg", 10) for number in range(1000)]
     files += [photo(f"panorama{number}.jpg", 100_000) for number in range(6)]
-    drawn = draw(iter(files), 12)
+    drawn = draw_sample(iter(files), 12)
     assert sum(file.size == 100_000 for file in drawn.sample) == 6 and len(drawn.sample) == 12
     assert 10 < drawn.threshold < 100_000
 
 
 def test_whole_is_exact_where_all_is_known_and_where_values_go_with_bytes() -> None:
-    assert whole(listing([10, 30], 40, threshold=0), [7, 1]) == Range(8, 8, 8)
-    proportional = whole(listing([10, 30, 80], 1000, threshold=50), [20, 60, 160])
+    assert sum_of_all(listing([10, 30], 40, threshold=0), [7, 1]) == Range(8, 8, 8)
+    proportional = sum_of_all(listing([10, 30, 80], 1000, threshold=50), [20, 60, 160])
     assert proportional.likely == pytest.approx(2000) and proportional.high == pytest.approx(2000)
 
 
 def test_whole_is_the_textbook_ratio_estimate_for_photos_of_one_size() -> None:
     # Two of ten: N^2 (1 - n/N) s^2 / n = 100 * 0.8 * 2 / 2 = 80 is the variance.
-    result = whole(listing([10, 10], 100, threshold=50), [1, 3])
+    result = sum_of_all(listing([10, 10], 100, threshold=50), [1, 3])
     assert result.likely == pytest.approx(20)
     assert result.high == pytest.approx(20 + 2 * 80**0.5)
     assert result.low == 4  # what was seen, which is more than 20 - 2 * 80**0.5
@@ -98,8 +98,8 @@ def test_ranges_hold_the_truth_as_often_as_they_should() -> None:
     ranges, known_bytes = [], []
     for _ in range(300):
         dice.shuffle(files)
-        drawn = draw(iter(files), 12)
-        ranges.append(whole(drawn, [seconds[file] for file in drawn.sample]))
+        drawn = draw_sample(iter(files), 12)
+        ranges.append(sum_of_all(drawn, [seconds[file] for file in drawn.sample]))
         known_bytes.append(sum(max(file.size, drawn.threshold) for file in drawn.sample))
     assert sum(known_bytes) / 300 == pytest.approx(photo_bytes, rel=0.03)
     assert sum(found.likely for found in ranges) / 300 == pytest.approx(truth, rel=0.03)
@@ -151,9 +151,9 @@ TRIALS = (
 SIZES = [trial.source_bytes for trial in TRIALS]
 
 
-def test_reckon() -> None:
+def test_extrapolate() -> None:
     plan = Plan(worker_speed=2.0, machine_price=0.3, workers=1)
-    found = reckon("in", Settings.default(), "cpu", listing(SIZES, 4_000_000, 0), TRIALS, plan)
+    found = extrapolate("in", Settings.default(), "cpu", listing(SIZES, 4_000_000, 0), TRIALS, plan)
     assert found.saved_bytes.likely == 900_000 and found.kept_bytes.likely == 3_000_000
     assert found.mean_iterations == 4
     assert found.here.hours.likely == pytest.approx(12 / 3600)
@@ -163,15 +163,15 @@ def test_reckon() -> None:
     assert found.workers.megapixels_a_second == 2
     months = found.workers.usd.likely / found.saved_usd_a_month.likely
     assert found.workers.payback_months == pytest.approx(months)
-    assumed = reckon("in", Settings.default(), "cpu", listing(SIZES, 4_000_000, 0), TRIALS, Plan())
+    assumed = extrapolate("in", Settings.default(), "cpu", listing(SIZES, 4_000_000, 0), TRIALS, Plan())
     assert assumed.workers.megapixels_a_second == pytest.approx(assumed_speed(4))
-    few = reckon("in", Settings.default(), "cpu", listing(SIZES, 20_000_000, 9_000_000), TRIALS, Plan())
+    few = extrapolate("in", Settings.default(), "cpu", listing(SIZES, 20_000_000, 9_000_000), TRIALS, Plan())
     assert few.kept_bytes.likely < few.kept_bytes.high == 20_000_000  # and not more than there is
 
 
 def test_nothing_saved_never_pays_back() -> None:
     trials = (TRIALS[1], TRIALS[2])
-    found = reckon("in", Settings.default(), "cpu", listing(SIZES[1:], 3_000_000, 0), trials, Plan())
+    found = extrapolate("in", Settings.default(), "cpu", listing(SIZES[1:], 3_000_000, 0), trials, Plan())
     assert found.workers.payback_months is None
     with (console := Console(width=200)).capture() as printed:
         print_estimate(found, console)

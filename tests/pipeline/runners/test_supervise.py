@@ -1,4 +1,4 @@
-"""What a night brings: another machine's storage, faults, kills, a full disk; with every way to run."""
+"""Remote storage, faults, kills and a full disk, with every way to run."""
 
 import errno
 import os
@@ -7,6 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait
 from tests.storage import Storage, upload_folder
 from transforms import write
 from transforms.find import Source
-from transforms.load import KILLS_WORKERS
 from transforms.progress import OUTPUT_FULL, WORKER_ENDED, ProgressEvent, report, request_stop
 from transforms.storage.files import list_folder, write_bytes
 
@@ -34,15 +34,18 @@ ONE_BY_ONE = ["--iterations", "1", "--max-batch-pixels", "1"]
 SOURCE = "gs://archive/photos"
 
 
-CRASHING_DECODER = """
-import os, signal
+# In every process that is started: a decoder that crashes on one kind of photo, and hangs on another.
+BAD_DECODER = """
+import os, signal, time
 import PIL.Image
-def crashing(*arguments, open=PIL.Image.open, **options):
+def bad(*arguments, open=PIL.Image.open, **options):
     image = open(*arguments, **options)
     if image.size == (77, 7):
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if image.size == (78, 7):
+        time.sleep(3600)
     return image
-PIL.Image.open = crashing
+PIL.Image.open = bad
 """
 
 
@@ -95,17 +98,17 @@ def test_storage_and_every_way_to_run(
     assert len(list(list_folder("gs://archive/images"))) == 2
 
 
-def test_a_night_of_faults(storage: Storage, photo_folder: Path) -> None:
+def test_faults_change_nothing(storage: Storage, photo_folder: Path) -> None:
     more_photos(photo_folder, 6)
     upload_folder(photo_folder, SOURCE)
-    rgc("compress", SOURCE, "gs://archive/calm", *ONE_BY_ONE)
+    rgc("compress", SOURCE, "gs://archive/undisturbed", *ONE_BY_ONE)
     storage.fault_rate, storage.stall_seconds = 0.2, 0.2
-    result = rgc("compress", SOURCE, "gs://archive/night", *ONE_BY_ONE)
+    result = rgc("compress", SOURCE, "gs://archive/faults", *ONE_BY_ONE)
     storage.fault_rate = 0.0
     assert "10 photos: 8 encoded, 1 kept, 1 failed" in result.output
     assert storage.faults.total() > 5
-    assert rows("gs://archive/night") == rows("gs://archive/calm")
-    assert codes("gs://archive/night") == codes("gs://archive/calm")
+    assert rows("gs://archive/faults") == rows("gs://archive/undisturbed")
+    assert codes("gs://archive/faults") == codes("gs://archive/undisturbed")
     assert not [file for file in list_folder("gs://archive") if "partial" in file.uri or "temp" in file.uri]
 
 
@@ -172,7 +175,7 @@ def test_a_job_elsewhere_goes_on_and_ctrl_c_says_so(photo_folder: Path, tmp_path
     assert len(rows(output)) == 14
 
 
-def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_does_not_end_the_run(photo_folder: Path, tmp_path: Path) -> None:
     """As the system does for memory. The other one does not finish its share alone before the run goes on."""
     more_photos(photo_folder, 80)
     output = tmp_path / "out"
@@ -187,21 +190,28 @@ def test_a_killed_worker_does_not_end_the_night(photo_folder: Path, tmp_path: Pa
     assert len(rows(output)) == 84 and len(codes(output)) == 82
 
 
-def test_a_photo_that_kills_its_workers_does_not_end_the_night(
-    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("way", ["memory", "processes", "pool"])
+def test_a_photo_that_kills_or_holds_up_its_decoder_is_one_failed_row(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    more_photos(photo_folder, 20)
+    more_photos(photo_folder, 6)
     Image.new("RGB", (77, 7)).save(photo_folder / "killer.png")
-    # In every process that is started: a decoder that crashes on such a photo.
-    (tmp_path / "sitecustomize.py").write_text(CRASHING_DECODER)
+    Image.new("RGB", (78, 7)).save(photo_folder / "sleeper.png")
+    (tmp_path / "sitecustomize.py").write_text(BAD_DECODER)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("RGC_DECODE_SECONDS", "4")
     output = tmp_path / "out"
-    process = start("compress", photo_folder, output, *ONE_BY_ONE, *TWO_PROCESSES)
-    said, complaints = (text.decode() for text in process.communicate(timeout=180))
-    assert complaints.count("starting it again") == 2
-    assert process.returncode == 1 and "25 photos: 22 encoded, 1 kept, 2 failed" in said
-    assert rows(output)[str(photo_folder / "killer.png")]["reason"] == KILLS_WORKERS
-    assert len(codes(output)) == 22
+    with worker_pool() if way == "pool" else nullcontext([]) as external:
+        options = {"memory": [], "processes": TWO_PROCESSES, "pool": external}[way]
+        process = start("compress", photo_folder, output, *ONE_BY_ONE, *options)
+        said, complaints = (text.decode() for text in process.communicate(timeout=180))
+    assert process.returncode == 1 and "starting it again" not in complaints
+    assert "12 photos: 8 encoded, 1 kept, 3 failed" in said
+    found = rows(output)
+    assert found[str(photo_folder / "killer.png")]["reason"] == "its decoder crashed (SIGSEGV)"
+    late = "its decoder took more than 4 seconds and was ended"
+    assert found[str(photo_folder / "sleeper.png")]["reason"] == late
+    assert len(codes(output)) == 8
 
 
 @pytest.mark.parametrize(
@@ -221,7 +231,7 @@ def test_a_run_is_started_again_while_that_helps(
     def run(graph: partial, execution: Execution, options: PipelineOptions) -> None:
         status, error = ends[len(jobs)]
         jobs.extend(graph.args)
-        if (why := {"full": OUTPUT_FULL, "killed": f"{WORKER_ENDED} 1234"}.get(status)) is not None:
+        if (why := {"full": OUTPUT_FULL, "killed": WORKER_ENDED}.get(status)) is not None:
             request_stop(execution.stop_path, why)
         else:
             report(ProgressEvent("a.jpg", status, 1), execution.progress_path)

@@ -40,6 +40,10 @@ def photos(tmp_path: Path, astronaut: Image.Image) -> Path:
     return folder
 
 
+def config_of(iterations: list[int], steps: int) -> str:
+    return CONFIG.format(iterations=iterations, prices=[[3.0, 0.5]] * len(iterations), steps=steps)
+
+
 def call(photos: Path, config: str, *arguments: object) -> Result:
     path, out = photos.parent / "config.toml", photos.parent / "out"
     path.write_text(config)
@@ -48,8 +52,8 @@ def call(photos: Path, config: str, *arguments: object) -> Result:
 
 
 def test_train_goes_on_where_it_stopped_and_measures_held_out_photos(tmp_path: Path, photos: Path) -> None:
-    first = call(photos, CONFIG.format(iterations=[0], prices=[[3.0, 0.5]], steps=1), "--evaluate-on", photos)
-    second = call(photos, CONFIG.format(iterations=[0], prices=[[3.0, 0.5]], steps=2), "--evaluate-on", photos)
+    first = call(photos, config_of([0], steps=1), "--evaluate-on", photos)
+    second = call(photos, config_of([0], steps=2), "--evaluate-on", photos)
     assert first.exit_code == second.exit_code == 0, first.output + second.output
     assert "step 1/1: loss" in first.output and "held-out photos; iteration 1: " in first.output
     assert "going on from step 1 of 2" in second.output and "step 2/2" in second.output
@@ -61,15 +65,13 @@ def test_train_goes_on_where_it_stopped_and_measures_held_out_photos(tmp_path: P
         assert set(levels) <= {"low", "middle", "high"}
         assert all(set(means) == measured and means["bits_per_pixel"] > 0 for means in levels.values())
     save_weights(tiny_model(), tmp_path / "other.safetensors")
-    other = call(
-        photos, CONFIG.format(iterations=[0], prices=[[3.0, 0.5]], steps=2), "--start-from", tmp_path / "other.safetensors"
-    )
+    other = call(photos, config_of([0], steps=2), "--start-from", tmp_path / "other.safetensors")
     assert other.exit_code == 1 and "checkpoint.pt was started from other weights" in other.output
     assert load_weights(tmp_path / "out" / "rgc.safetensors").config == TINY
 
 
 def test_later_iterations_are_trained_on_a_first_one_that_stays(tmp_path: Path, photos: Path) -> None:
-    config = CONFIG.format(iterations=[1, 2], prices=[[3.0, 0.5]] * 2, steps=2)
+    config = config_of([1, 2], steps=2)
     alone = call(photos, config)
     assert alone.exit_code == 1 and "--start-from says what they come after" in alone.output
     no_weights = call(photos, config, "--start-from", photos / "a.png")

@@ -1,0 +1,86 @@
+"""What `rgc compress` and `rgc decompress` have in common."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import typer
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.cli.options import Device, find_device
+from pipeline.cli.terminal import fail, stderr, stdout
+from pipeline.runners.dataflow import choose_dataflow_options
+from pipeline.runners.interruption import EXIT_STATUS
+from pipeline.runners.names import is_local
+from pipeline.runners.portable import wait_for_the_job
+from pipeline.runners.progress import RunCounts
+from pipeline.runners.supervise import last_line
+from transforms.find import Source, find_source
+from transforms.progress import INTERRUPTED
+from transforms.storage.files import writing_to
+
+
+def read_beam_options(arguments: list[str]) -> PipelineOptions:
+    """Beam's options, from what the command itself does not know.
+
+    Raises:
+        typer.BadParameter: naming what Beam does not know either.
+    """
+    options = PipelineOptions(arguments)
+    known = options.get_all_options()
+    unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
+    misplaced = [argument for argument in arguments[:1] if not argument.startswith("-")]
+    if unknown or misplaced:
+        names = ", ".join([*(f"--{name}" for name in sorted(unknown)), *misplaced])
+        raise typer.BadParameter(f"neither rgc nor Beam knows {names}")
+    return options
+
+
+def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
+    """Finds out before the run what would make all of it fail; returns what INPUT names."""
+    try:
+        choose_dataflow_options(options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    try:
+        wait_for_the_job(options)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="--job_endpoint") from error
+    if is_local(options):
+        find_device(device)
+    try:
+        return find_source(source)
+    except OSError as error:
+        raise typer.BadParameter(str(error), param_hint="INPUT") from error
+
+
+@contextmanager
+def writing_to_output(output: str, folders: Sequence[str]) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(writing_to(output, folders))
+        except OSError as error:
+            raise typer.BadParameter(f"cannot be written: {error}", param_hint="OUTPUT") from error
+        yield
+
+
+@contextmanager
+def waiting_for_a_run() -> Iterator[None]:
+    """Says what becomes of a run that ends early, and of a remote job that Ctrl-C stops waiting for."""
+    try:
+        yield
+    except KeyboardInterrupt:  # only on another runner: see `run_interruptibly`
+        stderr.print(
+            "not waiting any longer; a job that was submitted goes on, until it is cancelled where it runs"
+        )
+        stderr.print("on Dataflow: gcloud dataflow jobs cancel JOB --region REGION")
+        raise typer.Exit(EXIT_STATUS) from None
+    except Exception as error:  # whatever a runner raises
+        fail(f"the run ended early: {last_line(error)}; what is done is kept, and the same call goes on")
+
+
+def exit_if_stopped(why: str, counts: RunCounts) -> None:
+    """Says how far a run came that was asked to stop, and exits; does nothing if `why` is empty."""
+    if why:
+        done = f"{counts.finished} of {counts.found} files are done"
+        stdout.print(f"stopped: {why}; {done}, and the same call goes on", highlight=False)
+        raise typer.Exit(EXIT_STATUS if why == INTERRUPTED else 1)
