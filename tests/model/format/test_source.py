@@ -38,7 +38,7 @@ def test_an_odd_record_makes_the_file_unreadable_and_nothing_worse(text: str, me
         def to_json(self) -> str:
             return text
 
-    file = RgcFile(16, 16, False, "rgc-0123456789ab", (1.0,), (b"",), source=Odd(**vars(RECORD)))
+    file = RgcFile(16, 16, False, "rgc-0123456789ab", (0,), (1.0,), (b"",), source=Odd(**vars(RECORD)))
     with pytest.raises(RgcError, match=f"a.rgc: its SRCE chunk cannot be read: .*{message}"):
         read_rgc(file.to_bytes(), "a.rgc")
     assert read_rgc(replace(file, source=RECORD).to_bytes()).source == RECORD
