@@ -15,7 +15,7 @@ from model.devices import native_dtype, standard_settings
 from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
-from model.network import CODE_STRIDE, STRIDE, ResidualGRUCodec, quantize
+from model.network import CODE_STRIDE, MARGIN, STRIDE, ResidualGRUCodec, quantize
 from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
 from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
@@ -367,24 +367,29 @@ class Codec:
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Both sides rounded up to multiples of 16, what the networks work on."""
-    return -(-height // STRIDE) * STRIDE, -(-width // STRIDE) * STRIDE
+    """Both sides with their margins, rounded up to multiples of 16: what the networks work on."""
+    padded_height, padded_width = (-(-(side + 2 * MARGIN) // STRIDE) * STRIDE for side in (height, width))
+    return padded_height, padded_width
 
 
 def _to_padded_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """(1, 3, H, W) in 0 to 1, its last row and column repeated up to the padded size."""
+    """(1, 3, H, W) in 0 to 1, the outermost pixels repeated up to the padded size."""
     height, width = pixels.shape[:2]
     padded_height, padded_width = padded_size(height, width)
     planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
     image = torch.from_numpy(planes)[None].float() / 255
-    if (padded_height, padded_width) == (height, width):
-        return image
-    return F.pad(image, (0, padded_width - width, 0, padded_height - height), mode="replicate")
+    right, bottom = padded_width - width - MARGIN, padded_height - height - MARGIN
+    return F.pad(image, (MARGIN, right, MARGIN, bottom), mode="replicate")
+
+
+def _inside(padded: Tensor, height: int, width: int) -> Tensor:
+    """The photo's own pixels of a padded image (C, H, W)."""
+    return padded[:, MARGIN : MARGIN + height, MARGIN : MARGIN + width]
 
 
 def _to_8_bits(reconstruction: Tensor, height: int, width: int, grey: bool) -> Tensor:
     """What a reconstruction (3, H, W) decodes to, 0 to 255: (3, height, width), or (1, ...) if grey."""
-    image = reconstruction[:, :height, :width]
+    image = _inside(reconstruction, height, width)
     if grey:
         image = image.mean(dim=0, keepdim=True)
     return (image * 255).round_().clamp_(0, 255)
@@ -401,5 +406,5 @@ def _quality(reconstruction: Tensor, image: Tensor, job: _Job) -> float:
     """MS-SSIM of what a reconstruction (3, H, W) decodes to, against the padded image (3, H, W)."""
     height, width = job.pixels.shape[:2]
     decoded = _to_8_bits(reconstruction, height, width, job.grey)
-    original = image[:, :height, :width] * 255
+    original = _inside(image, height, width) * 255
     return min(ms_ssim(decoded.expand_as(original)[None], original[None]).item(), 1.0)

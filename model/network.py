@@ -12,6 +12,9 @@ from model.context import ContextModel
 
 CODE_STRIDE = 8  # pixels a code position spans on each axis
 STRIDE = 16  # image sides must be multiples of this: the coarsest layers work at 1/16
+# By so many pixels the outermost ones are repeated on each side before encoding; decoding cuts them off.
+# Without them the outermost pixels are coded from one side only: a quarter worse than those inside.
+MARGIN = 8
 LARGEST_SYMBOL = 255
 GAIN_ANCHORS = 5  # gains in between are interpolated
 

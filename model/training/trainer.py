@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from model.devices import native_dtype
-from model.network import STRIDE, ResidualGRUCodec, quantize
+from model.network import MARGIN, STRIDE, ResidualGRUCodec, quantize
 from model.search import LEVELS, TOP
 from model.training.data import PhotoSet, crops
 from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distance
@@ -216,7 +216,9 @@ class Trainer:
         return self.loss(images, levels, iteration)[1]
 
     def _run(self, images: Tensor, level: Tensor, iteration: int) -> tuple[Tensor, Tensor]:
-        """Bits per pixel (N,) of an iteration, and its reconstruction."""
+        """Bits per pixel (N,) of an iteration, and its reconstruction, both as the codec makes them."""
+        pixels = images[0, 0].numel()
+        images = F.pad(images, (MARGIN,) * 4, mode="replicate")
         top = torch.full_like(level, TOP / LEVELS)
         reconstruction = encoder_state = decoder_state = earlier = None
         for i in range(iteration + 1):
@@ -234,7 +236,7 @@ class Trainer:
         noisy = scaled + torch.rand_like(scaled) - 0.5
         cost = self.model.context.rate(iteration, earlier, symbols, noisy, level)
         assert reconstruction is not None
-        return cost / images[0, 0].numel(), reconstruction
+        return cost / pixels, reconstruction[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         for optimizer in self._optimizers:

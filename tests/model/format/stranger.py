@@ -44,7 +44,7 @@ def decode_symbols(data: bytes, config: dict[str, Any], weights: Weights) -> lis
     """Those of each iteration of a file, (C, h, w)."""
     chunks = read_chunks(data)
     _, _, width, height = struct.unpack_from(">BBII", chunks[0][1])
-    shape = (-(-height // 16) * 2, -(-width // 16) * 2)
+    shape = (-(-(height + 16) // 16) * 2, -(-(width + 16) // 16) * 2)
     streams = [payload for kind, payload in chunks if kind == b"ITER"]
     symbols: list[Integers] = []
     for i, (stream, level) in enumerate(zip(streams, read_levels(data), strict=False)):
@@ -203,7 +203,7 @@ def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDAr
         else:
             residual, state = later_residual(later, values, pixels, state, t, i - 1)
             pixels = pixels + residual / np.exp(float(weights["log_scale"][i]))
-    image = np.clip(np.round(pixels[:, :height, :width] * 255), 0, 255)
+    image = np.clip(np.round(pixels[:, 8 : 8 + height, 8 : 8 + width] * 255), 0, 255)
     return image.transpose(1, 2, 0).astype(np.uint8)
 
 
