@@ -16,7 +16,7 @@ from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
 from model.network import CODE_STRIDE, MARGIN, STRIDE, ResidualGRUCodec, quantize
-from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
+from model.search import TOP, Band, LevelSearch, logarithm, position
 from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
@@ -44,7 +44,7 @@ class Encoding:
 
     Attributes:
         codes: a stream for each iteration.
-        levels: of the gain in each, 0 to 255.
+        levels: of the gain in each, 0 to 192.
         ms_ssim: of the image decoded after each.
     """
 
@@ -269,6 +269,8 @@ class Codec:
         if len(file.codes) > self.iterations:
             known = f"model {self.model_id} has {self.iterations}"
             raise RgcError(f"it has {len(file.codes)} iterations; {known}")
+        if (highest := max(file.levels)) > TOP:
+            raise RgcError(f"a level of {highest}; the highest is {TOP}")
 
     def _encode_iteration(self, batch: _Batch, iteration: int, tile: int) -> "_Batch":
         """Adds an iteration to each job; returns those that go on."""
@@ -334,7 +336,7 @@ class Codec:
         return search.answer or 0
 
     def _level_tensor(self, levels: Sequence[int]) -> Tensor:
-        return torch.tensor(levels, dtype=torch.float32, device=self.device) / LEVELS
+        return torch.from_numpy(position(levels)).to(self.device)
 
     def _quantized(self, latents: Tensor, iteration: int, level: Tensor) -> Tensor:
         return quantize(latents.float() * self.model.gain(iteration, level))

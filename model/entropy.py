@@ -78,7 +78,7 @@ def encode_iteration(
         iteration: counted from 0.
         earlier: (N, C, h, w) float32: the symbols of all earlier iterations; None before the first.
         codes: (N, symbols, h, w) float32: those of this one, integers.
-        level: of each photo's gain, (N,), multiples of 1/256.
+        level: of each photo's gain, (N,), multiples of 1/128.
 
     Returns:
         One stream a photo: its bits step by step; in each step by plane, then by channel, row, column.

@@ -103,9 +103,12 @@ class PatchConv(nn.Conv2d):
 
 
 def interpolate(anchors: Tensor, level: Tensor) -> Tensor:
-    """Rows of `anchors` (K, C) at levels (N,) from 0, the first row, to 1, the last: (N, C, 1, 1)."""
-    position = level.clamp(0, 1) * (len(anchors) - 1)
-    below = position.floor().clamp(max=len(anchors) - 2).long()
+    """Rows of `anchors` (K, C) at levels (N,), 0 the first row and 1 the last: (N, C, 1, 1).
+
+    Levels beyond them are extrapolated.
+    """
+    position = level * (len(anchors) - 1)
+    below = position.floor().clamp(0, len(anchors) - 2).long()
     share = (position - below).unsqueeze(1).to(anchors.dtype)
     return torch.lerp(anchors[below], anchors[below + 1], share)[:, :, None, None]
 
@@ -161,10 +164,10 @@ class FirstDecoder(nn.Module):
 
     def forward(self, values: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         x = self.from_symbols(values)
-        x = x + interpolate(self.level_eighth, level).to(x.dtype)
+        x = x + interpolate(self.level_eighth, level.clamp(0, 1)).to(x.dtype)
         x = x + F.pixel_shuffle(self.from_sixteenth(self.sixteenth(self.to_sixteenth(x))), 2)
         x = F.pixel_shuffle(self.to_quarter(self.eighth(x)), 2)
-        features = self.quarter(x + interpolate(self.level_quarter, level).to(x.dtype))
+        features = self.quarter(x + interpolate(self.level_quarter, level.clamp(0, 1)).to(x.dtype))
         return F.pixel_shuffle(self.to_pixels(features), 4), features
 
 
@@ -206,7 +209,7 @@ class LaterDecoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         x = F.pixel_shuffle(self.from_symbols[number](values), 2)
         x = x + self.from_reconstruction(F.pixel_unshuffle(reconstruction, 4))
-        x = x + interpolate(self.level[number], level).to(x.dtype)
+        x = x + interpolate(self.level[number], level.clamp(0, 1)).to(x.dtype)
         x, hidden = self.gru(x, hidden, number)
         return F.pixel_shuffle(self.to_pixels(self.blocks(x)), 4), hidden
 
@@ -229,7 +232,7 @@ class ResidualGRUCodec(nn.Module):
     What differs from the paper:
 
     - Rounding to integers with a zero, of which the context model makes bits, in place of a sign.
-    - A gain on the symbols, chosen for each photo and iteration by its *level*, 0 to 1: within an
+    - A gain on the symbols, chosen for each photo and iteration by its *level*, -1/2 to 1: within an
       iteration the rate is continuous ("Asymmetric gained deep image compression", Cui et al., 2021).
     - The first iteration has a deep network of its own. The later ones share a small one at 1/4, whose
       GRUs start from the first one's features.

@@ -1,10 +1,20 @@
 """Which level of the gain meets a photo's target, found in few trials."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-LEVELS = 256  # of the gain: a byte in the file
+import numpy as np
+from numpy.typing import NDArray
+
+LEVELS = 193  # of the gain; each is a byte in the file
 TOP = LEVELS - 1
+FIRST_ANCHOR, LEVELS_OF_ANCHORS = 64, 128
+
+
+def position(levels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+    """Where levels lie along the gain's anchors, 0 the first and 1 the last: from -1/2, multiples of 1/128."""
+    return (np.asarray(levels, np.float32) - FIRST_ANCHOR) / np.float32(LEVELS_OF_ANCHORS)
 
 
 @dataclass(frozen=True)
@@ -27,12 +37,12 @@ class Band:
     def of_ms_ssim(cls, target: float) -> "Band":
         """For -ln(1 - MS-SSIM), nearly linear in the level: up to a thousandth above, near 1 less."""
         tolerance = min(0.001, 0.03 * (1 - target))
-        return cls(logarithm(target), logarithm(target + tolerance), False, 2.6, 0.0085)
+        return cls(logarithm(target), logarithm(target + tolerance), False, 2.4, 0.0065)
 
     @classmethod
     def of_bytes(cls, limit: int, pixels: int) -> "Band":
         """For the logarithm of a stream's bytes: down to 2% below."""
-        return cls(math.log(0.98 * limit), math.log(limit), True, math.log(0.012 * pixels), 0.009)
+        return cls(math.log(0.98 * limit), math.log(limit), True, math.log(0.0095 * pixels), 0.0087)
 
 
 def logarithm(ms_ssim: float) -> float:

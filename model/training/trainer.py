@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from model.devices import native_dtype
 from model.network import MARGIN, STRIDE, ResidualGRUCodec, quantize
-from model.search import LEVELS, TOP
+from model.search import LEVELS, TOP, position
 from model.training.data import PhotoSet, crops
 from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distance
 
@@ -39,8 +39,8 @@ class TrainingConfig:
         steps, batch, crop: length of the run, crops a step, their side in pixels, a multiple of 16.
         learning_rate: at its peak; it rises over the first 1% of the steps, stays, and falls to zero on
             a cosine over the last `decay` of them.
-        prices: of each trained iteration, at level 0 and at level 1: nats of distortion for each bit
-            per pixel; in between they are interpolated by their logarithm.
+        prices: of each trained iteration, at the lowest and at the highest level: nats of distortion for
+            each bit per pixel; in between they are interpolated by their logarithm.
         price_ramp: shares of the steps between which prices rise from 3% to the whole. From the first
             step of a new model they would kill the symbols before the decoder uses them.
         weights: of the logarithms of MS-SSIM's, the squared error's, SSIMULACRA2's and the low
@@ -182,7 +182,7 @@ class Trainer:
         """This step's iteration, and a level for each photo, (N,)."""
         random = np.random.default_rng((self.config.seed, self.step))
         iteration = int(random.choice(self.config.iterations))
-        return iteration, torch.from_numpy(random.integers(0, LEVELS, photos) / LEVELS).float()
+        return iteration, torch.from_numpy(position(random.integers(0, LEVELS, photos)))
 
     def loss(
         self, images: Tensor, level: Tensor, iteration: int, price_share: Tensor | None = None
@@ -201,7 +201,8 @@ class Trainer:
         total, structure, square, perceived = self.distortion(reconstruction, images, self.config.weights)
         cheap, dear = map(math.log, self.config.prices[self.config.iterations.index(iteration)])
         share = self.config.price_share_at(self.step) if price_share is None else price_share
-        price = torch.exp(cheap + (dear - cheap) * level) * share
+        low, high = position([0, TOP])
+        price = torch.exp(cheap + (dear - cheap) * (level - low) / (high - low)) * share
         psnr = -10 * torch.log10(square.detach() + 1e-12)
         figures = StepFigures(
             iteration, level, rate.detach(), 1 - structure.detach(), perceived.detach(), psnr
@@ -219,7 +220,7 @@ class Trainer:
         """Bits per pixel (N,) of an iteration, and its reconstruction, both as the codec makes them."""
         pixels = images[0, 0].numel()
         images = F.pad(images, (MARGIN,) * 4, mode="replicate")
-        top = torch.full_like(level, TOP / LEVELS)
+        top = torch.full_like(level, position([TOP]).item())
         reconstruction = encoder_state = decoder_state = earlier = None
         for i in range(iteration + 1):
             last = i == iteration

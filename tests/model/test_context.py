@@ -6,7 +6,7 @@ from model.context import LEVELS, ContextModel, Step, bits
 from tests.conftest import TINY, tiny_model
 from tests.model.format import stranger
 
-LEVEL = torch.tensor([77 / 256])
+LEVEL = torch.tensor([77 / 128])
 
 
 def codes_of(height: int = 6, width: int = 8, photos: int = 1) -> list[torch.Tensor]:
@@ -49,7 +49,7 @@ def test_predictions_are_what_integer_arithmetic_gives(photos: int, height: int,
             before.append(codes[step.iteration][photo, : step.start])
             known = seen if very_first else torch.cat([*before, seen] if step.quarter else before)
             mean, scale = stranger.predict(
-                weights, name, known.numpy().astype(int), len(seen), step.stride, 77, top, left
+                weights, name, known.numpy().astype(int), len(seen), step.stride, 77 + 64, top, left
             )
             expected = np.concatenate([mean, np.clip(scale, -80, 96)])
             assert np.array_equal(predicted[photo].numpy() * 16, expected)

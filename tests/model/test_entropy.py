@@ -7,7 +7,7 @@ from model.entropy import Distribution, _bits, decode_iteration, encode_iteratio
 from model.network import LARGEST_SYMBOL
 from tests.conftest import TINY, tiny_model
 
-LEVEL = torch.tensor([100 / 256])
+LEVEL = torch.tensor([100 / 128])
 
 
 def random_codes(
@@ -27,7 +27,7 @@ def before(iteration: int, **sizes: int) -> torch.Tensor | None:
 def test_decodes_what_was_encoded_whatever_the_batch(iteration: int, height: int, width: int) -> None:
     context, sizes = tiny_model().context, {"photos": 2, "height": height, "width": width}
     codes, earlier = random_codes(iteration, **sizes), before(iteration, **sizes)
-    levels = torch.tensor([0.0, 200 / 256])
+    levels = torch.tensor([0.0, 200 / 128])
     streams = encode_iteration(context, iteration, earlier, codes, levels)
     for n, stream in enumerate(streams):
         photo = slice(n, n + 1)

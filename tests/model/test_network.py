@@ -22,6 +22,7 @@ def test_levels_lie_between_anchors() -> None:
     anchors = torch.tensor([[0.0, 10.0], [1.0, 20.0], [2.0, 40.0]])
     between = interpolate(anchors, torch.tensor([0.0, 0.25, 0.75, 1.0]))[:, :, 0, 0]
     assert between.tolist() == [[0, 10], [0.5, 15], [1.5, 30], [2, 40]]
+    assert interpolate(anchors, torch.tensor([-0.5]))[:, :, 0, 0].tolist() == [[-1, 0]]
 
 
 def test_patches_are_summed_in_one_order_whatever_the_threads() -> None:

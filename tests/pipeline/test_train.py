@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 
 from model.network import ResidualGRUCodec
 from model.weights.loading import load_weights, save_weights
-from pipeline.cli import train
+from pipeline import train
 from pipeline.cli.main import app
 from tests.conftest import TINY, tiny_model
 

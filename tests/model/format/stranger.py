@@ -64,12 +64,9 @@ def decode_iteration(
         very_first = i == g == 0
         if very_first:
             target = own[:, ::32, ::32]
-            # Q(...) in 64ths, t in 256ths: in 2^-14ths, of which 1024 are a 16th
-            mean, scale = (
-                (rounded(weights[f"context.{name}"][0]) * 256 + rounded(weights[f"context.{name}"][1]) * q)
-                // 1024
-                for name in ("mean", "log_scale")
-            )
+            # Q(...) in 64ths, t in 128ths: in 2^-13ths, of which 512 are a 16th
+            rows = (rounded(weights[f"context.{name}"]) for name in ("mean", "log_scale"))
+            mean, scale = ((first * 128 + slope * (q - 64)) // 512 for first, slope in rows)
             shape = target.shape
             mean, scale = (np.broadcast_to(v[:, None, None], shape) for v in (mean, scale))
             target[...] = decode_step(decoder, mean, scale)
@@ -111,7 +108,7 @@ def predict(
         sums: Integers = np.einsum("cyxij,ocij->oyx", windows[:, top::2, left::2], weight)
         return sums
 
-    bias = get("first.bias") + get("of_grid")[d.bit_length() - 1] + get("of_level") * q // 256  # 64ths
+    bias = get("first.bias") + get("of_grid")[d.bit_length() - 1] + get("of_level") * (q - 64) // 128  # 64ths
     x = np.clip((convolve(known, get("first.weight")) + bias[:, None, None]) // 4, 0, 255)
     for layer in ("second", "last"):
         sums = np.einsum("cyx,oc->oyx", x, get(f"{layer}.weight")[:, :, 0, 0])
@@ -196,7 +193,7 @@ def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDAr
     assert colour == 0
     first, later = Network(weights, "first_decoder"), Network(weights, "later_decoder")
     for i, symbols in enumerate(decode_symbols(data, config, weights)):
-        t = read_levels(data)[i] / 256
+        t = (read_levels(data)[i] - 64) / 128
         values = symbols / np.exp(interpolate(weights[f"log_gain.{i}"], t))
         if i == 0:
             pixels, state = first_image(first, values, t)
@@ -233,10 +230,12 @@ class Network:
 
 
 def first_image(net: Network, values: NDArray[Any], t: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    x = net.conv(values, "from_symbols") + interpolate(net.get("level_eighth"), t)
+    x = net.conv(values, "from_symbols") + interpolate(net.get("level_eighth"), min(max(t, 0), 1))
     c = net.blocks(net.conv(down(x, 2), "to_sixteenth"), "sixteenth")
     x = x + up(net.conv(c, "from_sixteenth"), 2)
-    x = up(net.conv(net.blocks(x, "eighth"), "to_quarter"), 2) + interpolate(net.get("level_quarter"), t)
+    x = up(net.conv(net.blocks(x, "eighth"), "to_quarter"), 2) + interpolate(
+        net.get("level_quarter"), min(max(t, 0), 1)
+    )
     features = net.blocks(x, "quarter")
     return 0.5 + up(net.conv(features, "to_pixels"), 4), np.tanh(features)
 
@@ -245,7 +244,7 @@ def later_residual(
     net: Network, values: NDArray[Any], pixels: NDArray[Any], state: NDArray[Any], t: float, j: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     x = up(net.conv(values, f"from_symbols.{j}"), 2) + net.conv(down(pixels - 0.5, 4), "from_reconstruction")
-    x = x + interpolate(net.get(f"level.{j}"), t)
+    x = x + interpolate(net.get(f"level.{j}"), min(max(t, 0), 1))
     gates = net.conv(x, "gru.from_input") + net.get("gru.bias")[j][:, None, None]
     (z, r, a), (z2, r2, a2) = np.split(gates, 3), np.split(net.conv(state, "gru.from_hidden"), 3)
     state = state + sigmoid(z + z2) * (np.tanh(a + sigmoid(r + r2) * a2) - state)
@@ -253,7 +252,8 @@ def later_residual(
 
 
 def interpolate(anchors: NDArray[Any], t: float) -> NDArray[Any]:
-    row, share = int(4 * t), 4 * t - int(4 * t)
+    row = min(max(int(4 * t), 0), 3)
+    share = 4 * t - row
     between = anchors[row].astype(float) * (1 - share) + anchors[row + 1].astype(float) * share
     return between[:, None, None]
 
