@@ -83,17 +83,17 @@ def test_one_run_is_read_like_several(tmp_path: Path) -> None:
 
 def test_the_latest_rows_of_many_runs(tmp_path: Path) -> None:
     """Runs over parts of an archive, in files whose rows all count, of which some do, and none."""
-    dice = random.Random(0)
+    generator = random.Random(0)
     latest: dict[str, float] = {}
     for number in range(12):
         run = f"202611{number + 1:02}T220000.000000Z-aaaaaa"
-        part = dice.sample(range(40), dice.choice([3, 10, 30, 40]))
-        rows = [row(f"/p/{i}.jpg", run, ms_ssim=dice.random()) for i in part]
+        part = generator.sample(range(40), generator.choice([3, 10, 30, 40]))
+        rows = [row(f"/p/{i}.jpg", run, ms_ssim=generator.random()) for i in part]
         latest |= {each["source_uri"]: each["ms_ssim"] for each in rows}
         for file in range(3):
             write(tmp_path / f"run={run}" / f"rows-{file}.parquet", rows[file::3])
     for _ in range(3):
-        runs = sorted(map(str, tmp_path.iterdir()), key=lambda _: dice.random())
+        runs = sorted(map(str, tmp_path.iterdir()), key=lambda _: generator.random())
         with open_manifests(runs) as database:
             assert dict(database.execute("SELECT source_uri, ms_ssim FROM latest").fetchall()) == latest
             assert query(database, "SELECT count(*) AS rows FROM latest") == [{"rows": len(latest)}]
