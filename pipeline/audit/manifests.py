@@ -1,5 +1,6 @@
 """Manifests as a database: the files that can be read, and the latest row of each photo."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +165,8 @@ def create_latest(
         one_for_each = f"{read_files(files)} WHERE {rows}"
     else:
         one_for_each = _choose_latest(database, name, files, rows)
+    if where is not None:
+        _check_condition(database, where)
     try:
         # On its own lines, as it may end with a comment.
         condition = "" if where is None else f"WHERE (\n{where}\n)"
@@ -173,6 +176,33 @@ def create_latest(
         if where is None:
             raise
         raise WhereError(f"{where}: {_message(error)}") from error
+
+
+def _check_condition(database: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Raises WhereError unless `where` is one condition on a row: no query of its own, and nothing after it."""
+    wanted, _ = _parsed(database, "TRUE")
+    found, condition = _parsed(database, where)
+    if found != wanted:
+        raise WhereError(f"{where}: more than one condition")
+    if '"SUBQUERY"' in condition:
+        raise WhereError(f"{where}: a condition on rows, without queries of its own")
+
+
+def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> tuple[Any, str]:
+    """What DuckDB reads in a query with this condition: all but the condition, and that as JSON."""
+    query = f"SELECT * FROM latest WHERE (\n{where}\n)"
+    (text,) = database.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0]
+    parsed = json.loads(text, object_hook=_without_places)
+    if parsed["error"]:
+        raise WhereError(f"{where}: {parsed['error_message']}")
+    if len(parsed["statements"]) != 1 or "where_clause" not in parsed["statements"][0]["node"]:
+        raise WhereError(f"{where}: more than one condition")
+    condition = json.dumps(parsed["statements"][0]["node"].pop("where_clause"))
+    return parsed, condition
+
+
+def _without_places(node: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in node.items() if name != "query_location"}
 
 
 @contextmanager

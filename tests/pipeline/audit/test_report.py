@@ -310,3 +310,21 @@ def test_objects(storage: Storage, tmp_path: Path) -> None:
         audit("gs://archive/none")
     with pytest.raises(ManifestError, match="s3://"):
         audit("s3://archive")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "1=1) UNION SELECT * FROM latest WHERE (1=1",
+        "1=1) ORDER BY (1",
+        "1=1) GROUP BY ALL HAVING (1=1",
+        "source_bytes IN (SELECT 5)",
+        "EXISTS (SELECT 1 FROM read_csv('/etc/passwd'))",
+        "TRUE); DROP VIEW latest; SELECT (1",
+    ],
+)
+def test_where_is_one_condition_and_nothing_else(tmp_path: Path, condition: str) -> None:
+    write_run(tmp_path, FIRST, [row("/p/a.jpg")])
+    with pytest.raises(WhereError):
+        audit(str(tmp_path), where=condition)
+    assert audit(str(tmp_path), where="(source_bytes > 0) AND (status = 'encoded')").totals["photos"] == 1
