@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.manifest.reading import manifest_files
+from transforms.manifest.runs import incomplete_runs
 from transforms.manifest.schema import SCHEMA, VERSION, VERSION_KEY
 from transforms.storage.files import is_remote, read_bytes
 
@@ -86,7 +87,9 @@ def open_manifests(manifests: Sequence[str], where: str | None = None) -> Iterat
         megapixels      width * height / 1e6
         target_ms_ssim  of the row's settings, null if they set none
 
-    Its table `skipped` has `uri` and `reason` of files that are truncated, or are no manifests.
+    Its table `skipped` has `uri` and `reason` of files that are truncated, or are no manifests; its table
+    `incomplete` the runs that were stopped, or still go on, with the source and how many files were found
+    and finished, null if the run did not get to say so.
 
     Args:
         manifests: for each its folder, the folder of one run, the output folder or one file; local or gs://.
@@ -99,6 +102,10 @@ def open_manifests(manifests: Sequence[str], where: str | None = None) -> Iterat
     """
     with new_database() as (database, scratch):
         files = find_manifests(database, manifests, scratch)
+        records = {record.run_id: record for each in manifests for record in incomplete_runs(each)}
+        rows = [(run.run_id, run.source, run.found, run.rows) for run in records.values()]
+        if rows:
+            database.executemany("INSERT INTO incomplete VALUES (?, ?, ?, ?)", rows)
         with data_errors(files, where):
             create_latest(database, "latest", files, where=where)
             yield database
@@ -117,6 +124,8 @@ def new_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         with duckdb.connect(config=config) as database:
             database.execute("SET TimeZone = 'UTC'")
             database.execute("CREATE TEMP TABLE skipped (uri VARCHAR PRIMARY KEY, reason VARCHAR)")
+            columns = "run_id VARCHAR, source VARCHAR, found BIGINT, finished BIGINT"
+            database.execute(f"CREATE TEMP TABLE incomplete ({columns})")
             yield database, scratch
 
 
@@ -179,7 +188,7 @@ def create_latest(
 
 
 def _check_condition(database: duckdb.DuckDBPyConnection, where: str) -> None:
-    """Raises WhereError unless `where` is one condition on a row: no query of its own, and nothing after it."""
+    """Raises WhereError unless `where` is one condition on a row, without queries of its own."""
     wanted, _ = _parsed(database, "TRUE")
     found, condition = _parsed(database, where)
     if found != wanted:

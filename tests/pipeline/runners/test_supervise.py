@@ -122,7 +122,10 @@ def test_ctrl_c_keeps_what_is_done(photo_folder: Path, tmp_path: Path) -> None:
     assert process.returncode == 130 and "stopped: " in said
     assert 1 <= len(codes(output)) < 42
     assert {row["rgc_uri"] for row in rows(output).values()} - {None} == set(codes(output))
+    (found, finished) = (len(rows(output)), 44)
+    assert f"is not complete: {found} of {finished} files are in it" in rgc("audit", output).output
     result = rgc("compress", photo_folder, output, "--max-batch-pixels", "1")
+    assert "is not complete" not in rgc("audit", output).output
     assert "44 photos: 42 encoded, 1 kept, 1 failed" in result.output and "finished" in result.output
 
 
