@@ -269,6 +269,9 @@ def _list(manifest: str) -> list[str]:
         files = manifest_files(manifest)
     except (OSError, ValueError) as error:
         raise ManifestError(str(error)) from error
+    if not files and (stopped := incomplete_runs(manifest)):
+        runs = ", ".join(run.run_id for run in stopped)
+        raise ManifestError(f"{manifest}: no rows: run {runs} was stopped, or still goes on")
     if not files:
         raise ManifestError(f"{manifest}: no Parquet file there, in run=*/ or in manifest/run=*/")
     return files
