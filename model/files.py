@@ -12,6 +12,7 @@ from PIL import Image
 
 from model.codec import DEFAULT_TILE, Codec, Encoding, Goal
 from model.format.container import RgcError, RgcFile, stored_quality
+from model.format.limits import why_implausible
 from model.format.source import SourceRecord
 from model.memory import in_available_memory
 from model.photos.colour import view_with_profile
@@ -126,7 +127,13 @@ def to_image(codec: Codec, file: RgcFile) -> Image.Image:
 
 
 def decode_pixels(codec: Codec, file: RgcFile) -> NDArray[np.uint8]:
-    """See `Codec.decode`; in tiles that fit into memory."""
+    """See `Codec.decode`; in tiles that fit into memory.
+
+    Raises:
+        RgcError: also where the file claims more pixels than its bytes can hold, before any are allocated.
+    """
+    if why := why_implausible(file.width, file.height, (file.prefix_bytes() or [0])[-1]):
+        raise RgcError(why)
     (pixels,) = in_available_memory(lambda files, tile: [codec.decode(each, tile) for each in files], [file])
     return pixels
 

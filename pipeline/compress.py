@@ -1,9 +1,7 @@
 """The compress pipeline: photos to .rgc files and a manifest."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from uuid import uuid4
 
 import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
@@ -15,10 +13,13 @@ from transforms.balance import Balance
 from transforms.encode import EncodeHandler
 from transforms.find import FindPhotos, Source
 from transforms.load import LOADED, REJECTED, load_or_reject
-from transforms.manifest.rows import Run
+from transforms.manifest.reading import manifest_folder
+from transforms.manifest.rows import Run, new_run_id
+from transforms.manifest.runs import RunRecord, begin_run
 from transforms.manifest.writing import WriteManifest
 from transforms.progress import report_found, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
+from transforms.storage.files import join
 from transforms.threaded_map import ThreadedMap
 from transforms.write import write_rgc
 
@@ -51,7 +52,18 @@ def check_settings(target_ms_ssim: float | None, max_bpp: float | None, iteratio
 
 def new_run(settings: Settings) -> Run:
     """A run that begins now; ids sort by time."""
-    return Run(f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}", model_id(), settings.to_json())
+    return Run(new_run_id(), model_id(), settings.to_json())
+
+
+def begin(job: CompressJob) -> None:
+    """Leaves word of a run, from which it is known should it not come to its end.
+
+    Raises:
+        OSError: OUTPUT cannot be written.
+    """
+    run = job.run
+    record = RunRecord(run.run_id, job.source.uri, run.model, run.settings)
+    begin_run(join(manifest_folder(job.output), f"run={run.run_id}"), record)
 
 
 def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) -> None:

@@ -1,7 +1,7 @@
 """The decompress pipeline: .rgc files to photos."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import apache_beam as beam
@@ -12,8 +12,12 @@ from apache_beam.runners.runner import PipelineResult
 from pipeline.execution import Execution
 from transforms.balance import Balance
 from transforms.find import Source, list_source
+from transforms.manifest.restored import DONE, SCHEMA, TO_DO, RestoredRow, SkipRestored, Wanted, rows_folder
+from transforms.manifest.rows import new_run_id
+from transforms.manifest.writing import WriteRows
 from transforms.progress import ProgressEvent, report, report_found
-from transforms.restore import DecodeHandler, RestoredFile, load_rgc, write_image
+from transforms.restore import DecodeHandler, load_rgc, write_image
+from transforms.storage.files import join
 from transforms.threaded_map import ThreadedMap
 
 _LOG = logging.getLogger(__name__)
@@ -29,27 +33,37 @@ class DecompressJob:
     image_format: str
     iterations: int | None
     device: str = "auto"
+    run_id: str = field(default_factory=new_run_id)
 
 
 def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution) -> None:
     """Adds to `pipeline` what a job does. Its outcome is in Beam's counters: see `count_restored`."""
     progress, stop = execution.progress_path, execution.stop_path
+    wanted = Wanted(job.output, job.image_format, job.iterations, job.run_id)
     load = ThreadedMap(partial(load_rgc, iterations=job.iterations), execution.prefetch, stop)
     decode = RunInference(DecodeHandler(job.device, execution.threads))
-    write = beam.Map(write_image, job.output, job.image_format, stop)
-    _ = (
+    write = beam.Map(write_image, wanted, stop)
+    found = (
         pipeline
         | beam.Create([job.source])
         | "Find" >> beam.FlatMap(list_source, ".rgc")
         | "ReportFound" >> beam.Map(report_found, progress)
+    )
+    files = found | "SkipRestored" >> SkipRestored(wanted, stop)
+    decoded = (
+        files[TO_DO]
         | "Balance" >> Balance(execution.workers)
         | "Load" >> beam.ParDo(load).with_resource_hints(**execution.hints)
         | "Decode" >> decode.with_resource_hints(**execution.hints)
         | "Write" >> write.with_resource_hints(**execution.hints)
-        | "Report" >> beam.Map(_report_restored, progress)
-        # A stage without output would be waited for in vain where its worker process is killed (Beam 2.77).
-        | "Count" >> beam.combiners.Count.Globally()
     )
+    rows = (
+        decoded | "Report" >> beam.Map(_report_restored, False, progress),
+        files[DONE] | "ReportDone" >> beam.Map(_report_restored, True, progress),
+    )
+    count = found | "CountFound" >> beam.combiners.Count.Globally()
+    prefix = join(rows_folder(job.output), f"restored={job.run_id}/rows")
+    rows | "Rows" >> WriteRows(prefix, SCHEMA, count)
 
 
 def count_restored(result: PipelineResult) -> tuple[int, int]:
@@ -59,10 +73,11 @@ def count_restored(result: PipelineResult) -> tuple[int, int]:
     return counts.get("decoded", 0), counts.get("failed", 0)
 
 
-def _report_restored(restored: RestoredFile, path: str | None) -> None:
-    status = "failed" if restored.uri is None else "decoded"
-    Metrics.counter(_METRICS, status).inc()
-    if restored.uri is None and path is None:  # else the command line names it
-        _LOG.error("%s", restored.error)
-    photo, pixels, reason = restored.photo, restored.pixels, restored.error
-    report(ProgressEvent(photo.uri, status, photo.size, pixels, reason=reason), path)
+def _report_restored(row: RestoredRow, resumed: bool, path: str | None) -> RestoredRow:
+    Metrics.counter(_METRICS, row.status).inc()
+    if row.status == "failed" and path is None:  # else the command line names it
+        _LOG.error("%s", row.reason)
+    reason = row.reason or ""
+    event = ProgressEvent(row.rgc_uri, row.status, row.rgc_bytes, row.pixels, reason=reason, resumed=resumed)
+    report(event, path)
+    return row

@@ -1,5 +1,6 @@
 """The public face: rgc.py and the Pillow plugin."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import ExifTags, Image
 
 import rgc
+from model.format.container import read_rgc
 
 
 @pytest.fixture
@@ -74,3 +76,24 @@ def test_pillow_refuses_damaged_files(small: Image.Image, tmp_path: Path) -> Non
     (tmp_path / "a.rgc").write_bytes(data)
     with pytest.raises(Image.UnidentifiedImageError):
         Image.open(tmp_path / "a.rgc")
+
+
+def test_an_image_that_was_loaded_has_closed_its_file(small: Image.Image, tmp_path: Path) -> None:
+    small.save(tmp_path / "a.rgc", iterations=1)
+    image = Image.open(tmp_path / "a.rgc")
+    opened = image.fp
+    image.load()
+    assert opened is not None and opened.closed
+    with open(tmp_path / "a.rgc", "rb") as ours:
+        Image.open(ours).load()
+        assert not ours.closed
+
+
+@pytest.mark.parametrize(
+    "size", [(3000, 3000), (8192, 16_384), (11_585, 11_585), (25_000_000, 1), (1 << 27, 1)]
+)
+def test_a_few_bytes_claim_no_large_picture(small: Image.Image, size: tuple[int, int]) -> None:
+    """Such a picture alone would take gigabytes."""
+    file = replace(read_rgc(rgc.encode(small, iterations=1)), codes=(b"abcd",))
+    with pytest.raises(rgc.RgcError, match="pixels"):
+        rgc.decode(replace(file, width=size[0], height=size[1]).to_bytes())

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,16 +14,20 @@ from PIL import Image
 from model.codec import Codec
 from model.files import decode_pixels, view_of, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
+from model.photos.errors import UnreadablePhotoError
+from model.photos.isolation.pool import read_photo_in_child
 from model.photos.names import PHOTO_SUFFIXES
 from model.photos.writing import image_file
 from transforms.elements import Photo
 from transforms.encode import CodecHandler, raise_if_broken
+from transforms.manifest.restored import RestoredRow, Wanted
 from transforms.progress import stop_if_full
-from transforms.storage.files import join, read_bytes, set_modified, write_over
+from transforms.storage.files import find_status, join, read_bytes, set_modified, write_over
 from transforms.storage.status import ConflictError
 
 _LOG = logging.getLogger(__name__)
 
+_SAME_PICTURE = 1.0  # grey levels, on average
 ORIGINAL = "original"  # each image in the format that it came from
 SUFFIXES = {
     "png": (".png",),
@@ -51,17 +56,6 @@ class Restored:
     file: RgcFile | None
     pixels: NDArray[np.uint8] | None
     error: str = ""
-
-
-@dataclass(frozen=True)
-class RestoredFile:
-    """The image's URI, or why there is none; and what the image's format has no place for."""
-
-    photo: Photo
-    pixels: int
-    uri: str | None
-    error: str = ""
-    could_not: tuple[str, ...] = ()
 
 
 def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
@@ -100,29 +94,67 @@ class DecodeHandler(CodecHandler):
         return Restored(loaded.photo, loaded.file, pixels)
 
 
-def write_image(
-    restored: Restored, output: str, image_format: str, stop_path: str | None = None
-) -> RestoredFile:
-    """Writes the image to `output`, named by `image_name`. An existing file stays; another one is an error.
+def write_image(restored: Restored, wanted: Wanted, stop_path: str | None = None) -> RestoredRow:
+    """Writes the image under the name that `image_name` gives, and returns the file's row.
+
+    A file that is already there stays as it is: if it is another picture, that is an error.
 
     Args:
-        stop_path: see `request_stop`; used if `output` is full.
+        stop_path: where the run is asked to stop if OUTPUT is full.
     """
+    photo = restored.photo
+    row = RestoredRow(
+        rgc_uri=photo.uri,
+        status="failed",
+        rgc_bytes=photo.size,
+        rgc_fingerprint=photo.fingerprint,
+        format=wanted.format,
+        iterations=wanted.iterations,
+        run_id=wanted.run_id,
+        finished_at=datetime.now(UTC),
+    )
     if restored.file is None or restored.pixels is None:
-        return RestoredFile(restored.photo, 0, None, restored.error)
-    image_format = format_for(restored.file, image_format)
-    uri = join(output, image_name(restored.photo.relative, image_format))
+        return replace(row, reason=restored.error)
+    image_format = format_for(restored.file, wanted.format)
+    uri = join(wanted.output, image_name(photo.relative, image_format))
     try:
         data, could_not = image_bytes(restored.file, with_alpha(restored.file, restored.pixels), image_format)
-        write_over(uri, data, None)
+        _write_image(uri, data)
         set_modified(uri, modified_of(restored.file))
+        there = find_status(uri)
     except ConflictError as error:
-        return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: {error}, and is not overwritten")
+        return replace(row, reason=f"{photo.uri}: {error}, and is not overwritten")
     except Exception as error:  # one bad file never stops a run
         stop_if_full(error, stop_path)
-        return RestoredFile(restored.photo, 0, None, f"{restored.photo.uri}: writing {uri}: {error}")
-    pixels = restored.pixels.shape[0] * restored.pixels.shape[1]
-    return RestoredFile(restored.photo, pixels, uri, could_not=tuple(could_not))
+        return replace(row, reason=f"{photo.uri}: writing {uri}: {error}")
+    return replace(
+        row,
+        status="decoded",
+        image_uri=uri,
+        image_fingerprint=None if there is None else there.fingerprint,
+        pixels=restored.file.width * restored.file.height,
+        left_out="; ".join(could_not) or None,
+    )
+
+
+def _write_image(uri: str, data: bytes) -> None:
+    """Raises ConflictError where another picture is there, and OSError."""
+    try:
+        write_over(uri, data, None)
+    except ConflictError:
+        if not _is_same_picture(read_bytes(uri), data):
+            raise
+
+
+def _is_same_picture(there: bytes, data: bytes) -> bool:
+    """Whether another version of an encoder may have made the file that is there of the same pixels."""
+    try:
+        theirs, ours = map(read_photo_in_child, (there, data))
+    except UnreadablePhotoError:
+        return False
+    if theirs.pixels.shape != ours.pixels.shape or theirs.metadata != ours.metadata:
+        return False
+    return bool(np.abs(theirs.pixels.astype(np.int16) - ours.pixels).mean() < _SAME_PICTURE)
 
 
 def image_name(relative: str, image_format: str) -> str:

@@ -6,6 +6,9 @@ PADDED_TO = 16  # pixels; the networks work on whole multiples of it
 # tens of thousands. Sizes that any machine has the memory for are let through whatever they claim.
 HARMLESS_PIXELS = 25_000_000
 MAX_PIXELS_A_BYTE = 10_000
+# A .rgc file of one colour has some 4,000 pixels a byte. Up to a megapixel any file may claim.
+_MOST_DECODED_A_BYTE = 100_000
+_HARMLESS_DECODED = 1 << 20
 _MOST_PADDING = 4  # times the pixels that are there
 
 
@@ -27,3 +30,11 @@ def why_too_large(width: int, height: int, file_bytes: int) -> str:
     if padded > max(HARMLESS_PIXELS, MAX_PIXELS_A_BYTE * file_bytes):
         return f"claims {size} in {file_bytes} bytes: refused as a decompression bomb"
     return ""
+
+
+def why_implausible(width: int, height: int, file_bytes: int) -> str:
+    """Why a .rgc file of so many bytes cannot hold a picture of this size; empty if it may."""
+    most = max(_HARMLESS_DECODED, _MOST_DECODED_A_BYTE * file_bytes)
+    if padded_pixels(width, height) <= most:
+        return ""
+    return f"{width}x{height} pixels in {file_bytes} bytes: no file of rgc's is as small as that"

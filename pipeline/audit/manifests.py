@@ -1,5 +1,6 @@
 """Manifests as a database: the files that can be read, and the latest row of each photo."""
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms.manifest.reading import manifest_files
+from transforms.manifest.runs import incomplete_runs
 from transforms.manifest.schema import SCHEMA, VERSION, VERSION_KEY
 from transforms.storage.files import is_remote, read_bytes
 
@@ -85,7 +87,9 @@ def open_manifests(manifests: Sequence[str], where: str | None = None) -> Iterat
         megapixels      width * height / 1e6
         target_ms_ssim  of the row's settings, null if they set none
 
-    Its table `skipped` has `uri` and `reason` of files that are truncated, or are no manifests.
+    Its table `skipped` has `uri` and `reason` of files that are truncated, or are no manifests; its table
+    `incomplete` the runs that were stopped, or still go on, with the source and how many files were found
+    and finished, null if the run did not get to say so.
 
     Args:
         manifests: for each its folder, the folder of one run, the output folder or one file; local or gs://.
@@ -98,6 +102,10 @@ def open_manifests(manifests: Sequence[str], where: str | None = None) -> Iterat
     """
     with new_database() as (database, scratch):
         files = find_manifests(database, manifests, scratch)
+        records = {record.run_id: record for each in manifests for record in incomplete_runs(each)}
+        rows = [(run.run_id, run.source, run.found, run.rows) for run in records.values()]
+        if rows:
+            database.executemany("INSERT INTO incomplete VALUES (?, ?, ?, ?)", rows)
         with data_errors(files, where):
             create_latest(database, "latest", files, where=where)
             yield database
@@ -116,6 +124,8 @@ def new_database() -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
         with duckdb.connect(config=config) as database:
             database.execute("SET TimeZone = 'UTC'")
             database.execute("CREATE TEMP TABLE skipped (uri VARCHAR PRIMARY KEY, reason VARCHAR)")
+            columns = "run_id VARCHAR, source VARCHAR, found BIGINT, finished BIGINT"
+            database.execute(f"CREATE TEMP TABLE incomplete ({columns})")
             yield database, scratch
 
 
@@ -164,6 +174,8 @@ def create_latest(
         one_for_each = f"{read_files(files)} WHERE {rows}"
     else:
         one_for_each = _choose_latest(database, name, files, rows)
+    if where is not None:
+        _check_condition(database, where)
     try:
         # On its own lines, as it may end with a comment.
         condition = "" if where is None else f"WHERE (\n{where}\n)"
@@ -173,6 +185,33 @@ def create_latest(
         if where is None:
             raise
         raise WhereError(f"{where}: {_message(error)}") from error
+
+
+def _check_condition(database: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Raises WhereError unless `where` is one condition on a row, without queries of its own."""
+    wanted, _ = _parsed(database, "TRUE")
+    found, condition = _parsed(database, where)
+    if found != wanted:
+        raise WhereError(f"{where}: more than one condition")
+    if '"SUBQUERY"' in condition:
+        raise WhereError(f"{where}: a condition on rows, without queries of its own")
+
+
+def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> tuple[Any, str]:
+    """What DuckDB reads in a query with this condition: all but the condition, and that as JSON."""
+    query = f"SELECT * FROM latest WHERE (\n{where}\n)"
+    (text,) = database.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0]
+    parsed = json.loads(text, object_hook=_without_places)
+    if parsed["error"]:
+        raise WhereError(f"{where}: {parsed['error_message']}")
+    if len(parsed["statements"]) != 1 or "where_clause" not in parsed["statements"][0]["node"]:
+        raise WhereError(f"{where}: more than one condition")
+    condition = json.dumps(parsed["statements"][0]["node"].pop("where_clause"))
+    return parsed, condition
+
+
+def _without_places(node: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in node.items() if name != "query_location"}
 
 
 @contextmanager
@@ -230,6 +269,9 @@ def _list(manifest: str) -> list[str]:
         files = manifest_files(manifest)
     except (OSError, ValueError) as error:
         raise ManifestError(str(error)) from error
+    if not files and (stopped := incomplete_runs(manifest)):
+        runs = ", ".join(run.run_id for run in stopped)
+        raise ManifestError(f"{manifest}: no rows: run {runs} was stopped, or still goes on")
     if not files:
         raise ManifestError(f"{manifest}: no Parquet file there, in run=*/ or in manifest/run=*/")
     return files

@@ -83,6 +83,7 @@ class AuditReport:
         folders, by_folder: number of folders, and those that save most.
         kept, failed: the first `LISTED`.
         skipped: `uri` and `reason` of files that are truncated, or are no manifests.
+        incomplete: runs whose manifest does not have a row for every file: see `open_manifests`.
     """
 
     totals: dict[str, Any]
@@ -102,6 +103,7 @@ class AuditReport:
     most_saved: list[dict[str, Any]]
     worst_quality: list[dict[str, Any]]
     skipped: list[dict[str, Any]]
+    incomplete: list[dict[str, Any]]
 
 
 def audit(*manifests: str, where: str | None = None) -> AuditReport:
@@ -138,6 +140,7 @@ def read_audit(database: duckdb.DuckDBPyConnection, usd_per_gb_month: float = ST
         most_saved=_extremes(database, "saved_bytes DESC"),
         worst_quality=_extremes(database, "ms_ssim"),
         skipped=query(database, "FROM skipped ORDER BY uri"),
+        incomplete=query(database, "FROM incomplete ORDER BY run_id"),
     )
 
 
@@ -184,6 +187,12 @@ def _extremes(database: duckdb.DuckDBPyConnection, order: str) -> list[dict[str,
 
 def print_audit(report: AuditReport, console: Console) -> None:
     print_totals(report, console)
+    for run in report.incomplete:
+        known = "it did not come to say of how many files"
+        if run["found"] is not None:
+            known = f"{run['finished']} of {run['found']} files are in it"
+        text = f"the manifest of run {run['run_id']} of {run['source']} is not complete: {known}"
+        console.print(text, highlight=False, markup=False)
     if not report.totals["photos"]:
         return
     price = f"{report.usd_per_gb_month:.3f} USD per GiB and month"

@@ -13,7 +13,7 @@ from pipeline.cli.running import (
     writing_to_output,
 )
 from pipeline.cli.terminal import stderr, stdout
-from pipeline.compress import CompressJob, new_run
+from pipeline.compress import CompressJob, begin, new_run
 from pipeline.compress import compress as compress_graph
 from pipeline.runners.names import is_local
 from pipeline.runners.progress import RunCounts
@@ -51,6 +51,7 @@ def compress(
             outcome = supervise(job, execution, beam_options, stderr)
         else:
             with temporary_folder():
+                begin(job)
                 run(partial(compress_graph, job), execution, beam_options)
             outcome = Outcome(job.run, RunCounts())
     _report(outcome, found.uri, output)

@@ -18,6 +18,7 @@ from pipeline.runners.names import is_local
 from pipeline.runners.progress import showing_progress
 from pipeline.runners.run import choose_execution, run
 from pipeline.runners.temporary import temporary_folder
+from transforms.manifest.restored import rows_folder
 
 
 def decompress(
@@ -40,7 +41,10 @@ def decompress(
         result = run_job(execution) if display is None else display.run(run_job, execution)
         decoded, failed = count_restored(result)
     stdout.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
+    stdout.print(f"manifest: {rows_folder(output)}/restored={job.run_id}", highlight=False)
     if display is not None:
+        if display.counts.resumed:
+            stdout.print(f"{display.counts.resumed} of them were there from an earlier run")
         for event in display.counts.failures:
             stderr.print(f"failed: {event.reason}", highlight=False, markup=False)
         exit_if_stopped(display.stopped, display.counts)

@@ -75,12 +75,13 @@ def waiting_for_a_run() -> Iterator[None]:
         stderr.print("on Dataflow: gcloud dataflow jobs cancel JOB --region REGION")
         raise typer.Exit(EXIT_STATUS) from None
     except Exception as error:  # whatever a runner raises
-        fail(f"the run ended early: {last_line(error)}; what is done is kept, and the same call goes on")
+        then = "what is done is kept: the same command, run again, goes on"
+        fail(f"the run ended early: {last_line(error)}; {then}")
 
 
 def exit_if_stopped(why: str, counts: RunCounts) -> None:
     """Says how far a run came that was asked to stop, and exits; does nothing if `why` is empty."""
     if why:
         done = f"{counts.finished} of {counts.found} files are done"
-        stdout.print(f"stopped: {why}; {done}, and the same call goes on", highlight=False)
+        stdout.print(f"stopped: {why}; {done}: the same command, run again, goes on", highlight=False)
         raise typer.Exit(EXIT_STATUS if why == INTERRUPTED else 1)

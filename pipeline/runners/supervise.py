@@ -6,7 +6,7 @@ from functools import partial
 from apache_beam.options.pipeline_options import PipelineOptions
 from rich.console import Console
 
-from pipeline.compress import CompressJob, compress, new_run
+from pipeline.compress import CompressJob, begin, compress, new_run
 from pipeline.execution import Execution
 from pipeline.runners.progress import RunCounts, showing_progress
 from pipeline.runners.run import run
@@ -41,6 +41,7 @@ def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, 
         with showing_progress(console, "compress") as display:
             error = ""
             try:
+                begin(job)
                 display.run(partial(run, partial(compress, job), options=options), execution)
             except Exception as raised:
                 error = last_line(raised)

@@ -1,6 +1,6 @@
 """Temporary files of a run, which are removed with it."""
 
-import os
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,17 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIX = "rgc-run-"
+_LOCK = ".lock"
 
 
 @contextmanager
 def temporary_folder() -> Iterator[None]:
     """Within its context, this process makes its temporary files in a folder that is removed at the end.
 
-    Folders of runs that were killed are removed first. (Beam leaves files behind when it submits a job.)
+    Beam leaves some where it submits a job to a job server, and every run does that is killed: the folders
+    of such runs are removed first. A lock tells which these are: containers that share /tmp have process
+    numbers of their own.
     """
     usual = tempfile.tempdir
     _remove_left_behind(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, open(Path(folder, _LOCK), "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         tempfile.tempdir = folder
         try:
             yield
@@ -27,10 +31,10 @@ def temporary_folder() -> Iterator[None]:
 
 
 def _remove_left_behind(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*-*"):
+    for folder in parent.glob(f"{_PREFIX}*"):
         try:
-            os.kill(int(folder.name.removeprefix(_PREFIX).partition("-")[0]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(folder, ignore_errors=True)
-        except (ValueError, PermissionError):  # not ours
+            with open(folder / _LOCK, "rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # in use, not ours, or begun this moment
             continue

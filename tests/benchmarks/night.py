@@ -91,7 +91,7 @@ class Runs:
 
     def _leftovers(self, output: str) -> None:
         files = [file.uri for file in list_folder(output)]
-        expected = r"/codes/.*\.rgc$|/manifest/run=\S+\.parquet$"
+        expected = r"/codes/.*\.rgc$|/manifest/run=\S+(\.parquet|/run\.json)$"
         leftovers = [uri for uri in files if not re.search(expected, uri)]
         leftovers += map(str, self._tmp.iterdir())
         self.wrong += len(leftovers)

@@ -11,11 +11,13 @@ from model.files import encode_photo
 from model.format.container import RgcFile, read_rgc
 from model.format.metadata import MetadataBlocks
 from model.format.source import SourceRecord
-from model.photos.reading import DecodedPhoto
+from model.photos.metadata import jpeg
+from model.photos.reading import DecodedPhoto, read_photo
 from model.settings import Settings
 from tests.storage import Storage
 from transforms import restore
 from transforms.elements import Photo
+from transforms.manifest.restored import Wanted
 from transforms.restore import DecodeHandler, LoadedRgc, Restored, image_name, load_rgc, write_image
 from transforms.storage.files import write_bytes
 
@@ -33,6 +35,10 @@ from transforms.storage.files import write_bytes
 )
 def test_image_names(relative: str, image_format: str, expected: str) -> None:
     assert image_name(relative, image_format) == expected
+
+
+def wanted(output: str | Path, image_format: str = "png") -> Wanted:
+    return Wanted(str(output), image_format, None, "1")
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def test_a_name_that_is_no_path_is_not_written(tmp_path: Path) -> None:
     loaded = load_rgc(Photo("gs://archive/codes/../x.rgc", "../x.rgc", 1, "1-1-x", "no path"), None)
     assert loaded.file is None and loaded.error == "gs://archive/codes/../x.rgc: no path"
     restored = Restored(loaded.photo, None, None, loaded.error)
-    assert write_image(restored, str(tmp_path / "a" / "b"), "png").uri is None
+    assert write_image(restored, wanted(tmp_path / "a" / "b")).image_uri is None
     assert not list(tmp_path.iterdir())
 
 
@@ -73,7 +79,8 @@ def test_a_full_disk_asks_the_run_to_stop(
 
     monkeypatch.setattr(restore, "write_over", full)
     restored = Restored(Photo("a.rgc", "a.rgc", 1, ""), file, np.zeros((16, 16, 3), np.uint8))
-    assert "No space left" in write_image(restored, str(tmp_path), "png", str(tmp_path / "stop")).error
+    reason = write_image(restored, wanted(tmp_path), str(tmp_path / "stop")).reason
+    assert reason is not None and "No space left" in reason
     assert (tmp_path / "stop").read_text() == "OUTPUT is full\n"
 
 
@@ -81,10 +88,10 @@ def test_another_file_is_not_overwritten(storage: Storage, file: RgcFile, tmp_pa
     pixels = np.zeros((16, 16, 3), np.uint8)
     for output in (str(tmp_path), "gs://archive/images"):
         restored = Restored(Photo("a.rgc", "a.rgc", 1, ""), file, pixels)
-        assert write_image(restored, output, "png").uri == f"{output}/a.png"
-        assert write_image(restored, output, "png").uri == f"{output}/a.png"  # the very image
+        assert write_image(restored, wanted(output)).image_uri == f"{output}/a.png"
+        assert write_image(restored, wanted(output)).image_uri == f"{output}/a.png"  # the very image
         write_bytes(f"{output}/a.png", b"yours")
-        assert "is not overwritten" in write_image(restored, output, "png").error
+        assert "is not overwritten" in str(write_image(restored, wanted(output)).reason)
 
 
 def test_images_come_back_in_their_own_format_with_their_time(tiny_codec: Codec, tmp_path: Path) -> None:
@@ -96,9 +103,33 @@ def test_images_come_back_in_their_own_format_with_their_time(tiny_codec: Codec,
         code = read_rgc(code.to_bytes())
         relative = f"{name.removesuffix('.png')}.rgc"
         restored = write_image(
-            Restored(Photo(relative, relative, 1, ""), code, pixels), str(tmp_path), "original"
+            Restored(Photo(relative, relative, 1, ""), code, pixels), wanted(tmp_path, "original")
         )
-        assert restored.uri == str(tmp_path / name)
+        assert restored.image_uri == str(tmp_path / name)
         assert (tmp_path / name).stat().st_mtime_ns == 1_234_567_890_123_456_789
         with Image.open(tmp_path / name) as image:
             assert image.format == ("PNG" if image_format == "GIF" else image_format)
+
+
+def test_an_image_that_another_version_of_pillow_has_written_is_no_other_image(
+    tiny_codec: Codec, tmp_path: Path
+) -> None:
+    photo = DecodedPhoto(np.full((16, 16, 3), 90, np.uint8), False, "PNG", metadata=MetadataBlocks("PNG"))
+    code = read_rgc(encode_photo(tiny_codec, photo, Settings(iterations=1)).to_bytes())
+    restored = Restored(Photo("a.rgc", "a.rgc", 1, ""), code, photo.pixels)
+    for image_format, options in (("png", {"compress_level": 1}), ("jpeg", {"quality": 97})):
+        path = tmp_path / f"a.{'jpg' if image_format == 'jpeg' else 'png'}"
+        assert write_image(restored, wanted(tmp_path, image_format)).status == "decoded"
+        ours = path.read_bytes()
+        metadata = read_photo(ours).metadata
+        image = Image.open(path)
+        image.load()
+        image.save(path, **options)
+        if image_format == "jpeg":
+            path.write_bytes(jpeg.apply(metadata.blocks if metadata else [], path.read_bytes()))
+        theirs = path.read_bytes()
+        assert theirs != ours
+        assert write_image(restored, wanted(tmp_path, image_format)).status == "decoded"
+        assert path.read_bytes() == theirs
+        image.transpose(Image.Transpose.ROTATE_180).point(lambda value: value // 2).save(path)
+        assert write_image(restored, wanted(tmp_path, image_format)).status == "failed"

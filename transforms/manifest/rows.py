@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
+from uuid import uuid4
 
 from model.format.container import RgcFile
 from transforms.elements import Encoded, Photo
@@ -16,6 +17,11 @@ class Run:
     run_id: str
     model: str
     settings: str
+
+
+def new_run_id() -> str:
+    """Of a run that begins now; ids sort by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}"
 
 
 @dataclass(frozen=True, slots=True)  # slots: pickled without the fields' names

@@ -29,7 +29,7 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     while True:
         try:
-            data = bytes(receive(requests))
+            data = bytes(receive(requests, most=sys.maxsize))  # which the parent has in memory, too
         except BrokenMessageError:  # the parent has closed it, or is gone
             return
         except MemoryError:

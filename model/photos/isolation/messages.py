@@ -10,7 +10,7 @@ from model.format.metadata import MetadataBlocks
 from model.photos.reading import DecodedPhoto
 
 _LENGTH = struct.Struct(">Q")
-_MOST_HEADER = 1 << 24
+_MOST_HEADER, _MOST_PART = 1 << 24, 1 << 30
 _PARTS = ("exif", "icc_profile", "xmp", "alpha", "metadata")
 
 
@@ -26,14 +26,14 @@ def send(stream: IO[bytes], *parts: bytes | memoryview) -> None:
     stream.flush()
 
 
-def receive(stream: IO[bytes], most: int | None = None) -> bytearray:
+def receive(stream: IO[bytes], most: int = _MOST_PART) -> bytearray:
     """Reads one part.
 
     Raises:
         BrokenMessageError: it is cut off, or longer than `most`.
     """
     (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
-    if most is not None and length > most:
+    if length > most:
         raise BrokenMessageError(f"{length} bytes, where at most {most} are expected")
     return _exactly(stream, length)
 

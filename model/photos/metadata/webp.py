@@ -27,13 +27,14 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def read(data: bytes) -> Found:
     found = Found()
+    pixels_seen = False
     for kind, content in chunks(data):
-        if kind in _STORAGE:
-            if kind in (b"VP8 ", b"VP8L"):
-                found.blocks.append(Block(_PIXELS, b""))
-        elif kind in _FRAMES:
+        if kind in (b"VP8 ", b"VP8L", b"ANMF") and not pixels_seen:
+            found.blocks.append(Block(_PIXELS, b""))
+            pixels_seen = True
+        if kind in _STORAGE or kind in _FRAMES:
             continue
-        elif kind.isascii():
+        if kind.isascii():
             found.blocks.append(Block(kind.decode(), content))
         else:
             found.left_out.append(f"an unknown chunk, {kind!r}")

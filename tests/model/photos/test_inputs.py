@@ -305,3 +305,16 @@ def test_small_trailers_are_carried_and_large_ones_named() -> None:
     assert photo.notes == () and restored(photo, "JPEG")[0].endswith(b"\xff\xd9\0\0trailer")
     assert len(read_photo(data + b"trailer" * 100).notes) == 1
     assert jpeg.read(data + bytes(5000)).left_out == []
+
+
+@pytest.mark.parametrize("image_format", ["WEBP", "GIF", "PNG", "AVIF"])
+def test_the_first_frame_comes_back_with_its_metadata(image_format: str) -> None:
+    others = [picture().rotate(180), picture().rotate(90)]
+    xmp_packet = {} if image_format in ("GIF", "PNG") else {"xmp": b"<x/>"}
+    data = saved(picture(), image_format, save_all=True, append_images=others, lossless=True, **xmp_packet)
+    photo = read_photo(data)
+    assert photo.notes[0] == "the first of 3 frames"
+    assert np.abs(photo.pixels.astype(int) - RGB).mean() < 12
+    for container in containers.FORMATS:
+        again = read_photo(restored(photo, container)[0])
+        assert again.pixels.shape == RGB.shape and again.xmp == photo.xmp and not again.notes

@@ -20,6 +20,7 @@ from tests.manifests import FIRST, SECOND, kept, row, write, write_run
 from tests.runs import rgc
 from tests.storage import Storage, upload_folder
 from transforms.manifest.reading import manifest_files, read_table
+from transforms.manifest.runs import RunRecord, begin_run, finish_run
 from transforms.manifest.schema import SCHEMA, VERSION
 
 
@@ -83,17 +84,17 @@ def test_one_run_is_read_like_several(tmp_path: Path) -> None:
 
 def test_the_latest_rows_of_many_runs(tmp_path: Path) -> None:
     """Runs over parts of an archive, in files whose rows all count, of which some do, and none."""
-    dice = random.Random(0)
+    generator = random.Random(0)
     latest: dict[str, float] = {}
     for number in range(12):
         run = f"202611{number + 1:02}T220000.000000Z-aaaaaa"
-        part = dice.sample(range(40), dice.choice([3, 10, 30, 40]))
-        rows = [row(f"/p/{i}.jpg", run, ms_ssim=dice.random()) for i in part]
+        part = generator.sample(range(40), generator.choice([3, 10, 30, 40]))
+        rows = [row(f"/p/{i}.jpg", run, ms_ssim=generator.random()) for i in part]
         latest |= {each["source_uri"]: each["ms_ssim"] for each in rows}
         for file in range(3):
             write(tmp_path / f"run={run}" / f"rows-{file}.parquet", rows[file::3])
     for _ in range(3):
-        runs = sorted(map(str, tmp_path.iterdir()), key=lambda _: dice.random())
+        runs = sorted(map(str, tmp_path.iterdir()), key=lambda _: generator.random())
         with open_manifests(runs) as database:
             assert dict(database.execute("SELECT source_uri, ms_ssim FROM latest").fetchall()) == latest
             assert query(database, "SELECT count(*) AS rows FROM latest") == [{"rows": len(latest)}]
@@ -310,3 +311,39 @@ def test_objects(storage: Storage, tmp_path: Path) -> None:
         audit("gs://archive/none")
     with pytest.raises(ManifestError, match="s3://"):
         audit("s3://archive")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "1=1) UNION SELECT * FROM latest WHERE (1=1",
+        "1=1) ORDER BY (1",
+        "1=1) GROUP BY ALL HAVING (1=1",
+        "source_bytes IN (SELECT 5)",
+        "EXISTS (SELECT 1 FROM read_csv('/etc/passwd'))",
+        "TRUE); DROP VIEW latest; SELECT (1",
+    ],
+)
+def test_where_is_one_condition_and_nothing_else(tmp_path: Path, condition: str) -> None:
+    write_run(tmp_path, FIRST, [row("/p/a.jpg")])
+    with pytest.raises(WhereError):
+        audit(str(tmp_path), where=condition)
+    assert audit(str(tmp_path), where="(source_bytes > 0) AND (status = 'encoded')").totals["photos"] == 1
+
+
+def test_a_run_that_was_stopped_is_said_to_be_incomplete(tmp_path: Path) -> None:
+    write_run(tmp_path, FIRST, [row("/p/a.jpg")])
+    folder = next((tmp_path / "manifest").iterdir()) if (tmp_path / "manifest").exists() else tmp_path
+    begin_run(str(folder), RunRecord(FIRST, "/p", "rgc-1", "{}"))
+    assert audit(str(tmp_path)).incomplete == [
+        {"run_id": FIRST, "source": "/p", "found": None, "finished": None}
+    ]
+    finish_run(1, 3, str(folder))
+    assert f"run {FIRST} of /p is not complete: 1 of 3 files" in rgc("audit", tmp_path).output
+    rgc("audit", tmp_path, "--html", tmp_path / "page.html")
+    assert "1 of 3 files are in its manifest" in (tmp_path / "page.html").read_text()
+    finish_run(3, 3, str(folder))
+    assert not audit(str(tmp_path)).incomplete
+    begin_run(str(tmp_path / "killed" / "manifest" / "run=9"), RunRecord("9", "/p", "rgc-1", "{}"))
+    with pytest.raises(ManifestError, match="no rows: run 9 was stopped"):
+        audit(str(tmp_path / "killed"))

@@ -91,13 +91,13 @@ def test_whole_is_the_textbook_ratio_estimate_for_photos_of_one_size() -> None:
 
 
 def test_ranges_hold_the_truth_as_often_as_they_should() -> None:
-    dice = random.Random(1)
-    files = [photo(f"{number}.jpg", int(dice.lognormvariate(13, 1.5))) for number in range(300)]
-    seconds = {file: file.size * dice.uniform(0.5, 2) for file in files}
+    generator = random.Random(1)
+    files = [photo(f"{number}.jpg", int(generator.lognormvariate(13, 1.5))) for number in range(300)]
+    seconds = {file: file.size * generator.uniform(0.5, 2) for file in files}
     truth, photo_bytes = sum(seconds.values()), sum(file.size for file in files)
     ranges, known_bytes = [], []
     for _ in range(300):
-        dice.shuffle(files)
+        generator.shuffle(files)
         drawn = draw_sample(iter(files), 12)
         ranges.append(sum_of_all(drawn, [seconds[file] for file in drawn.sample]))
         known_bytes.append(sum(max(file.size, drawn.threshold) for file in drawn.sample))

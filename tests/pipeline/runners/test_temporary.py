@@ -1,5 +1,4 @@
-import os
-import subprocess
+import fcntl
 import tempfile
 from pathlib import Path
 
@@ -12,14 +11,18 @@ def test_temporary_files_go_with_the_run_and_those_of_killed_runs_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    killed, running, other = (tmp_path / f"rgc-run-{name}-x" for name in (ended.pid, os.getppid(), "notes"))
-    for folder in (killed, running, other):
+    killed, running, begun = (tmp_path / f"rgc-run-{name}" for name in ("killed", "running", "begun"))
+    for folder in (killed, running, begun):
         (folder / "beam").mkdir(parents=True)
-    with temporary_folder():
-        assert not killed.exists()
-        path = Path(tempfile.mkdtemp())
-        assert path.parent.parent == tmp_path
-    assert set(tmp_path.iterdir()) == {running, other}
+        if folder != begun:
+            (folder / ".lock").touch()
+    with open(running / ".lock", "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # by a process in another container, for all that is known
+        with temporary_folder():
+            assert not killed.exists()
+            path = Path(tempfile.mkdtemp())
+            assert path.parent.parent == tmp_path
+            with temporary_folder():
+                assert path.exists()
+        assert set(tmp_path.iterdir()) == {running, begun}
     assert tempfile.gettempdir() == str(tmp_path)

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from model.format.metadata import MetadataBlocks
+from model.format.metadata import Block, MetadataBlocks
 from model.photos.colour import view_with_profile
-from model.photos.metadata import containers, jpeg, tiff
+from model.photos.metadata import containers, exif, jpeg, tiff, webp
 from model.photos.metadata.png import chunks
 from model.photos.metadata.tiff_directories import Reader, Tag
 from model.photos.reading import DecodedPhoto, read_photo
@@ -170,3 +170,32 @@ def test_tiff(tags: list[Tag], inside: list[Tag], order: str) -> None:
 def test_tags_of_a_directory_in_no_order() -> None:
     blocks = tiff.read(tiff_file(bytes(960), {}, [Tag(315, 2, b"b\0"), Tag(270, 2, b"a\0")]), 8).blocks
     assert [block.kind for block in blocks] == ["order", "270:2", "315:2"]
+
+
+_RIFF = st.tuples(
+    st.sampled_from(["ICCP", "EXIF", "XMP ", "abcd"]), st.one_of(st.binary(max_size=60), _CONTENT)
+)
+
+
+@_EXAMPLES
+@given(st.lists(_RIFF, max_size=4), st.lists(_RIFF, max_size=4))
+def test_webp(ahead: list[tuple[str, bytes]], after: list[tuple[str, bytes]]) -> None:
+    blocks = [Block(*each) for each in [*ahead, ("VP8X", b""), *after]]
+    data = webp.apply(blocks, saved(picture(), "WEBP", lossless=True), *SIDES)
+    photo = read_photo(data)
+    back, could_not = restored(photo, "WEBP")
+    assert not could_not
+    if webp.orientation(blocks) == 1:
+        assert np.array_equal(photo.pixels, _PIXELS)
+        assert webp.read(back).blocks == blocks
+    for container in containers.FORMATS:
+        other, _ = restored(photo, container)
+        assert read_photo(other).pixels.shape == photo.pixels.shape
+
+
+@_EXAMPLES
+@given(st.sampled_from(_STARTS), st.binary(max_size=200), st.integers(1, 8))
+def test_exif_of_any_bytes_keeps_its_length(start: bytes, rest: bytes, applied: int) -> None:
+    data = start.removeprefix(b"Exif\0\0") + rest
+    turned = exif.turned(data, applied)
+    assert len(turned) == len(data) and exif.orientation(turned) == 1

@@ -1,0 +1,46 @@
+"""Decompressing goes on where an earlier run has ended."""
+
+from pathlib import Path
+
+import pytest
+
+from model.codec import Codec
+from tests.runs import rgc
+from transforms.manifest.reading import read_table
+from transforms.manifest.restored import rows_folder
+
+
+def restored(output: Path) -> list[dict[str, object]]:
+    newest = max(Path(rows_folder(str(output))).glob("restored=*"))
+    return [row for file in newest.glob("*.parquet") for row in read_table(str(file)).to_pylist()]
+
+
+def test_what_is_there_and_right_is_not_decoded_again(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes, images = tmp_path / "out" / "codes", tmp_path / "images"
+    rgc("compress", photo_folder, tmp_path / "out", "--iterations", "1")
+    first = rgc("decompress", codes, images, "--format", "jpeg")
+    assert first.exit_code == 0 and "2 decoded, 0 failed" in first.output
+    rows = restored(images)
+    assert {row["status"] for row in rows} == {"decoded"} and len(rows) == 2
+    decoded: list[object] = []
+    decode = Codec.decode
+
+    def counting(codec: Codec, file: object, *arguments: object) -> object:
+        decoded.append(file)
+        return decode(codec, file, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Codec, "decode", counting)
+    again = rgc("decompress", codes, images, "--format", "jpeg")
+    assert "2 decoded, 0 failed" in again.output and "2 of them were there" in again.output
+    assert not decoded and len(restored(images)) == 2
+    (images / "a.jpg").unlink()
+    (images / "trip" / "b.png.jpg").write_bytes(b"another file")
+    third = rgc("decompress", codes, images, "--format", "jpeg")
+    assert third.exit_code == 1 and "1 decoded, 1 failed" in third.output and len(decoded) == 2
+    assert {row["status"]: row["reason"] is None for row in restored(images)} == {
+        "decoded": True,
+        "failed": False,
+    }
+    assert "2 decoded" in rgc("decompress", codes, images).output  # as PNG they are others
