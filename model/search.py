@@ -13,7 +13,7 @@ FIRST_ANCHOR, LEVELS_OF_ANCHORS = 64, 128
 
 
 def position(levels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-    """Where levels lie along the gain's anchors, 0 the first and 1 the last: from -1/2, multiples of 1/128."""
+    """Where levels lie along the gain's anchors, 0 the first, 1 the last: multiples of 1/128 from -1/2."""
     return (np.asarray(levels, np.float32) - FIRST_ANCHOR) / np.float32(LEVELS_OF_ANCHORS)
 
 
