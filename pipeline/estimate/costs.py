@@ -16,10 +16,10 @@ START_HOURS = 1 / 6  # assumed; a worker is billed while it starts and fetches i
 
 # No worker with an L4 has been measured yet. Until then its speed is computed from:
 _L4_OPERATIONS = 0.25 * 121e12  # a second: an assumed share (a CPU's is 45%) of its dense bfloat16 peak
-TRIALS = 3  # of a photo's level, on the mean: each decodes it and measures it
-# Of the first iteration, the dearest (tests/benchmarks/operations.py): encoder, context model, and decoder by trial.
-MACS_PER_PIXEL = 31_200 + TRIALS * 37_600
-KERNELS_PER_MEGAPIXEL = TRIALS * 360  # of MS-SSIM, each too small to keep a GPU busy
+LEVEL_TRIALS = 3  # of a photo's level, on the mean: each decodes it and measures it
+# Of the first iteration, the dearest (tests/benchmarks/operations.py); its decoder counts for each trial.
+MACS_PER_PIXEL = 31_200 + LEVEL_TRIALS * 37_600
+KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 360  # of MS-SSIM, each too small to keep a GPU busy
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
 _CODER_SECONDS = 0.006  # of the range coder, a megapixel and iteration: one core here, the GPU waits
 _CONVERSION_SECONDS = 0.012  # from bytes to floats, a megapixel: likewise

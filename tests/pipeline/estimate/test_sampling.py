@@ -19,10 +19,10 @@ from pipeline.cli.main import app
 from pipeline.estimate.costs import (
     DECODING_CPUS,
     KERNELS_PER_MEGAPIXEL,
+    LEVEL_TRIALS,
     MACS_PER_PIXEL,
     OPERATIONS_PRICE,
     START_HOURS,
-    TRIALS,
     Plan,
     Range,
     assumed_speed,
@@ -135,13 +135,13 @@ def test_the_assumed_speed_is_of_the_model_and_the_code_there_is(shipped_codec: 
             return func(*args, **(kwargs or {}))
 
     first = operations(shipped_codec.model)[0]
-    of_trials = first.encoder + first.context + TRIALS * first.decoder
+    of_trials = first.encoder + first.context + LEVEL_TRIALS * first.decoder
     assert of_trials == pytest.approx(MACS_PER_PIXEL, rel=0.01)
     image = torch.rand(1, 3, 1500, 2000)
     ms_ssim(image, image)  # makes what it keeps for later calls
     with CountKernels() as counter:
         ms_ssim(image, image)
-    assert counter.kernels / 3 * TRIALS == pytest.approx(KERNELS_PER_MEGAPIXEL, rel=0.1)
+    assert counter.kernels / 3 * LEVEL_TRIALS == pytest.approx(KERNELS_PER_MEGAPIXEL, rel=0.1)
     # Seconds a megapixel: 0.012 + 3 * (2 * 144,000e6 / 30.25e12 + 1,080 * 5e-6 + 0.006) = 0.07476.
     assert assumed_speed(3) == pytest.approx(1 / 0.07476, rel=0.001)
 
