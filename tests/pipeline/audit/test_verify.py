@@ -21,7 +21,8 @@ from typer.testing import CliRunner, Result
 
 from model.codec import DEFAULT_TILE, Codec
 from model.format.container import RgcFile, read_rgc
-from model.photos.metadata.common import Found
+from model.format.metadata import MetadataBlocks
+from model.photos.reading import read_photo
 from model.settings import Settings
 from pipeline.audit import verify as verify_module
 from pipeline.audit.manifests import open_manifests
@@ -29,6 +30,7 @@ from pipeline.audit.verify import TOLERANCE, Check, CheckError, Finding, Verific
 from pipeline.cli.main import app
 from tests.runs import rows
 from tests.storage import Storage, upload_folder
+from transforms import load
 from transforms.manifest.reading import manifest_files, read_table
 from transforms.storage.files import delete_if_there, read_bytes, write_bytes
 
@@ -172,7 +174,9 @@ def test_what_an_earlier_rgc_did_not_note_is_found_in_the_original(
     data = (photos / "a.jpg").read_bytes()
     comment = b"\xff\xfe\0\x0bin words "
     (photos / "a.jpg").write_bytes(data[:2] + comment + data[2:])
-    monkeypatch.setattr("model.photos.metadata.containers.read_blocks", lambda *_: Found())
+    monkeypatch.setattr(
+        load, "read_photo_in_child", lambda data: replace(read_photo(data), metadata=MetadataBlocks("JPEG"))
+    )
     rgc("compress", photos / "a.jpg", tmp_path / "out", *TARGET)
     monkeypatch.undo()
     missing = "not in the .rgc file: metadata that differs: APP0, COM"

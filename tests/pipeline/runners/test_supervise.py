@@ -103,7 +103,7 @@ def test_faults_change_nothing(storage: Storage, photo_folder: Path) -> None:
     more_photos(photo_folder, 6)
     upload_folder(photo_folder, SOURCE)
     rgc("compress", SOURCE, "gs://archive/undisturbed", *ONE_BY_ONE)
-    storage.fault_rate, storage.stall_seconds = 0.2, 0.2
+    storage.fault_rate, storage.stall_seconds = 0.3, 0.2
     result = rgc("compress", SOURCE, "gs://archive/faults", *ONE_BY_ONE)
     storage.fault_rate = 0.0
     assert "10 photos: 8 encoded, 1 kept, 1 failed" in result.output
