@@ -16,7 +16,7 @@ from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.ms_ssim import ms_ssim
 from model.network import CODE_STRIDE, MARGIN, STRIDE, ResidualGRUCodec, quantize
-from model.search import TOP, Band, LevelSearch, logarithm, position
+from model.search import LEVELS, TOP, Band, LevelSearch, logarithm, position
 from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
@@ -44,7 +44,7 @@ class Encoding:
 
     Attributes:
         codes: a stream for each iteration.
-        levels: of the gain in each, 0 to 192.
+        levels: of the gain in each, 0 to 255.
         ms_ssim: of the image decoded after each.
     """
 
@@ -83,7 +83,7 @@ class _Job:
         self.levels.append(level)
         self.ms_ssim.append(quality)
         enough = self.goal.ms_ssim is not None and quality >= self.goal.ms_ssim
-        if enough or len(self.codes) == self.goal.iterations or (left is not None and level < TOP):
+        if enough or len(self.codes) == self.goal.iterations or (left is not None and level != TOP):
             self.done, self.reached = True, True
 
     def encoding(self) -> Encoding:
@@ -269,8 +269,6 @@ class Codec:
         if len(file.codes) > self.iterations:
             known = f"model {self.model_id} has {self.iterations}"
             raise RgcError(f"it has {len(file.codes)} iterations; {known}")
-        if (highest := max(file.levels)) > TOP:
-            raise RgcError(f"a level of {highest}; the highest is {TOP}")
 
     def _encode_iteration(self, batch: _Batch, iteration: int, tile: int) -> "_Batch":
         """Adds an iteration to each job; returns those that go on."""
@@ -298,7 +296,7 @@ class Codec:
     def _choose_levels(
         self, batch: _Batch, latents: Tensor, iteration: int, tile: int
     ) -> tuple[list[int], dict[int, float]]:
-        """A level for each photo: the highest where its goal leaves room for it, else one that meets it.
+        """A level for each photo: one that meets its goal, or `TOP` where more iterations may.
 
         Of photos with a target also the MS-SSIM at their level.
         """
@@ -322,10 +320,13 @@ class Codec:
             if (left := job.bytes_left()) is not None and left > 0:
                 state = batch.select([n]).state
                 levels[n] = self._level_that_fits(latents[n : n + 1], state, iteration, left)
-        return levels, {n: measured[n, levels[n]] for n in targets}
+        return levels, {n: measured[n, levels[n]] for n in targets if (n, levels[n]) in measured}
 
     def _level_that_fits(self, latents: Tensor, state: _State, iteration: int, limit: int) -> int:
-        """A level at which one photo's stream has `limit` bytes or little less; 0 if none has so few."""
+        """A level at which one photo's stream has `limit` bytes or little less.
+
+        The lowest one if none has so few; the one that another iteration may follow if all have.
+        """
         search = LevelSearch(Band.of_bytes(limit, latents[0, 0].numel() * CODE_STRIDE**2))
         while not search.done:
             level = search.next_level
@@ -333,7 +334,7 @@ class Codec:
             symbols = self._quantized(latents, iteration, at)
             (stream,) = encode_iteration(self.model.context, iteration, state.symbols, symbols, at)
             search.add(level, math.log(max(len(stream), 1)))
-        return search.answer or 0
+        return TOP if search.answer == LEVELS - 1 else search.answer or 0
 
     def _level_tensor(self, levels: Sequence[int]) -> Tensor:
         return torch.from_numpy(position(levels)).to(self.device)

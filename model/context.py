@@ -88,7 +88,7 @@ class StepNetwork(nn.Module):
         Args:
             known: (N, C, h', w') symbols, the own group's last if any is known, 0 where not known;
                 padded, and cut so that the first output is the step's first position.
-            level: of the gain, (N,), float32 multiples of 1/128 from -1/2 to 1.
+            level: of the gain, (N,), float32 multiples of 1/128 from -1/2.
             grid: log2 of the grid's stride.
         """
         bias = _quantize(_bias(self.first)) + _quantize(self.of_grid[grid])

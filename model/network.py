@@ -232,7 +232,7 @@ class ResidualGRUCodec(nn.Module):
     What differs from the paper:
 
     - Rounding to integers with a zero, of which the context model makes bits, in place of a sign.
-    - A gain on the symbols, chosen for each photo and iteration by its *level*, -1/2 to 1: within an
+    - A gain on the symbols, chosen for each photo and iteration by its *level*, about -1/2 to 1: within an
       iteration the rate is continuous ("Asymmetric gained deep image compression", Cui et al., 2021).
     - The first iteration has a deep network of its own. The later ones share a small one at 1/4, whose
       GRUs start from the first one's features.

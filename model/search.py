@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-LEVELS = 193  # of the gain; each is a byte in the file
-TOP = LEVELS - 1
+LEVELS = 256  # of the gain: a byte in the file
+TOP = 192  # the highest that is trained, and the one of every iteration that another one follows
 FIRST_ANCHOR, LEVELS_OF_ANCHORS = 64, 128
 
 
@@ -87,7 +87,7 @@ class LevelSearch:
             self.answer, self.done = level, True
         elif high - low == 1:
             nearest = low if self.band.at_most else high
-            self.answer, self.done = (nearest if 0 <= nearest <= TOP else None), True
+            self.answer, self.done = (nearest if 0 <= nearest < LEVELS else None), True
 
     def _bracket(self) -> tuple[int, int]:
         """The highest level below the limit or target, or -1; the lowest beyond it, or 256."""

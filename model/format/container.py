@@ -46,7 +46,7 @@ class RgcFile:
         width, height: of the image as displayed, in pixels.
         grey: the decoded image is one channel, the mean of red, green and blue.
         model_id: names the weights that decode it, "rgc-" and 12 hexadecimal digits.
-        levels: of the gain in each iteration, 0 to 192.
+        levels: of the gain in each iteration, 0 to 255.
         ms_ssim: of the 8-bit image decoded after each iteration, see `stored_quality`.
         codes: entropy-coded bits of each iteration; fewer than `ms_ssim` where the file was cut off.
         exif: EXIF as a TIFF structure, without the "Exif\\0\\0" that JPEG puts before it.

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from model.network import ResidualGRUCodec
-from model.search import FIRST_ANCHOR, LEVELS, LEVELS_OF_ANCHORS
+from model.search import FIRST_ANCHOR, LEVELS_OF_ANCHORS, TOP
 from model.training.data import FLAT, FRAMED, GREY, HALVED
 from model.training.trainer import (
     EDGES_SCALE,
@@ -229,7 +229,7 @@ class DeviceTrainer:
         trainer = self._trainer
         batch = trainer.config.batch
         images = self._photos.crops(batch)
-        level = (torch.rand(batch, device=trainer.device) * LEVELS).floor()
+        level = (torch.rand(batch, device=trainer.device) * (TOP + 1)).floor()
         level = (level - FIRST_ANCHOR) / LEVELS_OF_ANCHORS
         trainer.model.zero_grad()
         loss, figures = trainer.loss(images, level, iteration, self.price_share)

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from model.devices import native_dtype
 from model.network import MARGIN, STRIDE, ResidualGRUCodec, quantize
-from model.search import LEVELS, TOP, position
+from model.search import TOP, position
 from model.training.data import PhotoSet, crops
 from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distance
 
@@ -182,7 +182,7 @@ class Trainer:
         """This step's iteration, and a level for each photo, (N,)."""
         random = np.random.default_rng((self.config.seed, self.step))
         iteration = int(random.choice(self.config.iterations))
-        return iteration, torch.from_numpy(position(random.integers(0, LEVELS, photos)))
+        return iteration, torch.from_numpy(position(random.integers(0, TOP + 1, photos)))
 
     def loss(
         self, images: Tensor, level: Tensor, iteration: int, price_share: Tensor | None = None

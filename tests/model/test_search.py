@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from model.search import TOP, Band, LevelSearch, logarithm
+from model.search import LEVELS, Band, LevelSearch, logarithm
 
 
 def run(band: Band, curve: Callable[[int], float]) -> tuple[int | None, int]:
@@ -18,7 +18,7 @@ def run(band: Band, curve: Callable[[int], float]) -> tuple[int | None, int]:
 
 def photo(first: float, last: float, bend: float) -> Callable[[int], float]:
     """MS-SSIM by level, of a photo for which -ln(1 - MS-SSIM) rises along a bent line."""
-    return lambda level: 1 - math.exp(-(first + (last - first) * (level / TOP) ** bend))
+    return lambda level: 1 - math.exp(-(first + (last - first) * (level / (LEVELS - 1)) ** bend))
 
 
 @pytest.mark.parametrize("bend", [0.6, 1.0, 1.5])
@@ -27,7 +27,7 @@ def photo(first: float, last: float, bend: float) -> Callable[[int], float]:
 def test_a_target_is_met_and_hardly_exceeded(target: float, first: float, last: float, bend: float) -> None:
     curve = photo(first, last, bend)
     answer, trials = run(Band.of_ms_ssim(target), lambda level: logarithm(curve(level)))
-    if curve(TOP) < target:
+    if curve(LEVELS - 1) < target:
         assert answer is None
     else:
         assert answer is not None
@@ -51,7 +51,7 @@ def test_bytes_stay_within_two_percent_of_their_limit(limit: int) -> None:
 
 def test_limits_out_of_reach() -> None:
     assert run(Band.of_bytes(1_000, 1 << 20), lambda level: math.log(2_000 + level))[0] is None
-    assert run(Band.of_bytes(9_000, 1 << 20), lambda level: math.log(2_000 + level))[0] == TOP
+    assert run(Band.of_bytes(9_000, 1 << 20), lambda level: math.log(2_000 + level))[0] == LEVELS - 1
     assert run(Band.of_ms_ssim(0.9), lambda level: 5.0)[0] == 0
 
 
