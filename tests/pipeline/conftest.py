@@ -14,6 +14,6 @@ def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("audited")
     with Image.open(sample_folder() / "astronaut.png") as image:
         photos = small_archive(folder / "photos", image.convert("RGB"))
-    for iterations in ("1", "2"):
-        rgc("compress", photos, folder / "out", "--iterations", iterations)
+    for target in ("0.9", "0.95"):
+        rgc("compress", photos, folder / "out", "--target-ms-ssim", target)
     return folder / "out"

@@ -87,12 +87,12 @@ def test_changed_sources_settings_and_damaged_outputs_are_encoded_again(
     astronaut.resize((160, 96)).rotate(180).save(photo_folder / "a.jpg", quality=95)
     result = rgc("compress", photo_folder, output, *FAST)
     assert "2 of them were finished" in result.output  # b.png and notes.txt
-    result = rgc("compress", photo_folder, output, "--iterations", "2")
+    result = rgc("compress", photo_folder, output, "--target-ms-ssim", "0.9")
     assert "finished in an earlier run" not in result.output
-    assert rows_by_name(output)["a.jpg"]["iterations"] == 2
+    assert 0.9 <= rows_by_name(output)["a.jpg"]["ms_ssim"] < 0.95
     damaged = output / "codes" / "a.jpg.rgc"
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    result = rgc("compress", photo_folder, output, "--iterations", "2")
+    result = rgc("compress", photo_folder, output, "--target-ms-ssim", "0.9")
     assert "2 of them were finished" in result.output
     assert rows_by_name(output)["a.jpg"]["rgc_bytes"] == damaged.stat().st_size
 
@@ -203,8 +203,8 @@ def test_decompress_names_what_it_cannot_decode(photo_folder: Path, tmp_path: Pa
 
 def test_audit_sums_up_the_manifest(photo_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
-    for iterations in ("1", "2"):  # the latest row of each photo counts
-        rgc("compress", photo_folder, output, "--iterations", iterations)
+    for target in ("0.9", "0.95"):  # the latest row of each photo counts
+        rgc("compress", photo_folder, output, "--target-ms-ssim", target)
     report = json.loads(rgc("audit", output, "--json").output)
     found = rows_by_name(output)
     totals = report["totals"]

@@ -192,7 +192,7 @@ def test_trials_tell_kept_and_failed_photos(photo_folder: Path, tiny_codec: Code
     assert (out_of_reach.status, out_of_reach.saved_bytes) == ("kept", 0)
     assert out_of_reach.pixel_iterations == tiny_codec.iterations * pixels
     assert trial("a.jpg", Settings(max_bits_per_pixel=0.001)).pixel_iterations == pixels
-    two = trial("a.jpg", Settings(iterations=2))
+    two = trial("b.png", Settings(iterations=2))
     assert (two.status, two.pixels, two.pixel_iterations) == ("encoded", pixels, 2 * pixels)
     assert 0 < two.saved_bytes < two.source_bytes and two.encode_seconds > 0 and two.load_seconds > 0
     broken = trial("broken.jpg", Settings(iterations=1))
