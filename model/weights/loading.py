@@ -15,7 +15,7 @@ from model.network import CodecConfig, ResidualGRUCodec
 _FOLDER = Path(__file__).parent
 # What photos are encoded with. Each file here is named by its id, and none is ever removed: .rgc files name
 # the model that decodes them.
-DEFAULT_MODEL = "rgc-c2d80a67dc96"
+DEFAULT_MODEL = "rgc-741b1167a2f1"
 DEFAULT_WEIGHTS = _FOLDER / f"{DEFAULT_MODEL}.safetensors"
 
 
