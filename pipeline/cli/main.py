@@ -5,15 +5,15 @@ import sys
 
 import typer
 
-from pipeline.cli.audit import audit
-from pipeline.cli.compress import compress
-from pipeline.cli.decode import decode
-from pipeline.cli.decompress import decompress
-from pipeline.cli.encode import encode
-from pipeline.cli.estimate import estimate
-from pipeline.cli.evaluate import evaluate
-from pipeline.cli.info import info
-from pipeline.cli.train import train
+from pipeline.cli.commands.audit import audit
+from pipeline.cli.commands.compress import compress
+from pipeline.cli.commands.decode import decode
+from pipeline.cli.commands.decompress import decompress
+from pipeline.cli.commands.encode import encode
+from pipeline.cli.commands.estimate import estimate
+from pipeline.cli.commands.evaluate import evaluate
+from pipeline.cli.commands.info import info
+from pipeline.cli.commands.train import train
 
 app = typer.Typer(
     help="Recompress photo archives with the Residual GRU codec.",

@@ -272,7 +272,7 @@ def test_a_list_that_can_no_longer_be_written_costs_no_findings(
         if data:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr("pipeline.cli.audit.write_bytes", full)
+    monkeypatch.setattr("pipeline.cli.commands.audit.write_bytes", full)
     result = rgc("audit", tmp_path / "out", "--verify", "all", "--safe-to-delete", tmp_path / "list.txt")
     assert result.exit_code == 2 and "No space left" in result.output
     assert "verified 1 of 1 encoded photos: 1 are as the manifest says" in result.output
