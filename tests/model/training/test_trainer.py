@@ -3,14 +3,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 from model import training
 from model.network import CodecConfig, ResidualGRUCodec
 from model.training.data import PhotoSet, crops
 from model.training.trainer import Trainer, TrainingConfig, train
 from model.weights.loading import load_weights, model_id, save_weights
-from pipeline.cli.samples import sample_folder
 from tests.conftest import TINY
 
 CONFIG = TrainingConfig(
@@ -36,15 +34,6 @@ price_ramp = [0.1, 0.5]
 weights = [0.3, 0.2, 0.4, 0.1]
 """
 LATER = replace(CONFIG, iterations=(1, 2), prices=((0.8, 0.3), (0.3, 0.1)))
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> PhotoSet:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for name in ("astronaut", "coffee"):
-        Image.open(sample_folder() / f"{name}.png").resize((150, 100)).save(folder / f"{name}.png")
-    return PhotoSet(folder)
 
 
 def trainer(seed: int = 0, config: TrainingConfig = CONFIG) -> Trainer:
