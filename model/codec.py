@@ -207,24 +207,19 @@ class Codec:
                 break
         return [job.encoding() for job in jobs]
 
+    @standard_settings()
+    @torch.inference_mode()
     def decode(self, file: RgcFile, tile: int = DEFAULT_TILE) -> NDArray[np.uint8]:
         """Pixels (H, W, 3), or (H, W) of a grey photo, after all iterations that `file` has.
 
         Raises:
             RgcError: an unknown model's file, no whole iteration, or a stream that does not decode.
         """
-        return self.decode_each(file, tile)[-1]
-
-    @standard_settings()
-    @torch.inference_mode()
-    def decode_each(self, file: RgcFile, tile: int = DEFAULT_TILE) -> list[NDArray[np.uint8]]:
-        """What `decode` gives after one iteration, after two, and so on."""
-        codec, state, images = self._of(file), _State(), []
+        codec, state = self._of(file), _State()
         for i, (symbols, level) in enumerate(codec._decoded(file)):
             reconstruction, decoder = codec._synthesize(symbols, level, state, i, tile)
             state = _State(reconstruction, None, decoder)
-            images.append(_to_pixels(reconstruction[0], file))
-        return images
+        return _to_pixels(reconstruction[0], file)
 
     @standard_settings()
     @torch.inference_mode()

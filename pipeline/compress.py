@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.ml.inference.base import RunInference
 
 from model.settings import Settings
-from model.weights.loading import model_id, read_config
+from model.weights.loading import DEFAULT_MODEL, read_config
 from pipeline.execution import Execution
 from transforms.balance import Balance
 from transforms.encode import EncodeHandler
@@ -52,7 +52,7 @@ def check_settings(target_ms_ssim: float | None, max_bpp: float | None, iteratio
 
 def new_run(settings: Settings) -> Run:
     """A run that begins now; ids sort by time."""
-    return Run(new_run_id(), model_id(), settings.to_json())
+    return Run(new_run_id(), DEFAULT_MODEL, settings.to_json())
 
 
 def begin(job: CompressJob) -> None:

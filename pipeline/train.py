@@ -1,6 +1,7 @@
 """`rgc train`: the training loop with its log, checkpoints and evaluations."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from pipeline.evaluate.curves import read_folder
 
 STEPS_BETWEEN_LINES = 50
 STEPS_BETWEEN_EVALUATIONS = 1000
-_BINS = {"low": (0, 1 / 3), "middle": (1 / 3, 2 / 3), "high": (2 / 3, 1)}  # of levels
+_BINS = {"low": (-math.inf, 0), "middle": (0, 0.5), "high": (0.5, math.inf)}  # of where levels lie
 _MEASURES = ("bits_per_pixel", "ms_ssim", "ssimulacra2_distance", "psnr")
 
 

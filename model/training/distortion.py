@@ -74,7 +74,7 @@ def ms_ssim_to_the_border(images: Tensor, reference: Tensor) -> Tensor:
 
 
 def ssimulacra2_distance(images: Tensor, reference: Tensor) -> Tensor:
-    """SSIMULACRA2's weighted sum (N,) of its 108 features: 0 for equal images, 2.6 about a score of 70.
+    """SSIMULACRA2's weighted sum (N,) of its features: 0 for equal images, 2.6 about a score of 70.
 
     Args:
         images, reference: sRGB (N, 3, H, W) in 0 to 1.

@@ -22,7 +22,7 @@ from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distanc
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
 # Learning rates over the configuration's, which is the context model's. Muon's steps are already scaled to
-# AdamW's size; at 2e-3 training goes astray in a hundred steps, since nothing bounds the blocks' shortcuts.
+# AdamW's size; at 3e-3 training goes astray in a hundred steps, since nothing bounds the blocks' shortcuts.
 # The first and last layers' steps show as wrong brightness and colour: at 1e-3, by five grey levels.
 MUON_SCALE, EDGES_SCALE = 0.7, 0.3
 # By how much more the outermost four pixels count in the squared error: they are known from one side only.

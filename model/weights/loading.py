@@ -75,6 +75,6 @@ def load_weights(path: Path = DEFAULT_WEIGHTS) -> ResidualGRUCodec:
     return model.eval().requires_grad_(False)
 
 
-def model_id(path: Path = DEFAULT_WEIGHTS) -> str:
+def model_id(path: Path) -> str:
     """Names a model by its weights: "rgc-" and 12 hexadecimal digits of the file's SHA-256."""
     return "rgc-" + hashlib.sha256(path.read_bytes()).hexdigest()[:12]

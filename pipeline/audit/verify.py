@@ -39,7 +39,7 @@ from transforms.storage.files import find_status, is_remote, read_bytes
 TOLERANCE = 0.001
 TOLERANCE_BELOW_64_PIXELS = 0.02
 # The border may be worse than the inside by this factor and so many grey levels. An earlier model's was
-# worse by 10 to 40 levels; the shipped one's is by a fifth at most, on the mean of many photos.
+# worse by 10 to 40 levels; the shipped one's is by a tenth on camera photos, by a third on Kodak's slides.
 BORDER_FACTOR, BORDER_LEVELS = 2.0, 4.0
 _BATCH = 1000  # rows held at a time
 _THREADS = 16  # that look at originals

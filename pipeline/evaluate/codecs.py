@@ -21,7 +21,7 @@ class PillowCodec:
 
     format: str
     options: dict[str, Any]
-    qualities: tuple[int, ...] = ()
+    qualities: tuple[int, ...]
 
     def encode(self, pixels: Pixels, quality: int) -> bytes:
         buffer = io.BytesIO()

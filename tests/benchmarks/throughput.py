@@ -23,7 +23,7 @@ from model.codec import Codec
 from model.files import choose_device, encode_photos
 from model.photos.reading import read_photo
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
-from model.weights.loading import DEFAULT_WEIGHTS, model_id
+from model.weights.loading import DEFAULT_MODEL, DEFAULT_WEIGHTS
 from pipeline.compress import CompressJob, compress
 from pipeline.runners.run import choose_execution, run
 from tests.benchmarks.operations import operations
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def pipeline_speed(folder: Path, out: Path, settings: Settings, device: str, megapixels: float) -> float:
-    this_run = Run("benchmark", model_id(), settings.to_json())
+    this_run = Run("benchmark", DEFAULT_MODEL, settings.to_json())
     options = PipelineOptions([])
     job = CompressJob(find_source(str(folder)), str(out), settings, this_run, device)
     started = time.perf_counter()

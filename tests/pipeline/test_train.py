@@ -56,6 +56,8 @@ def test_train_goes_on_where_it_stopped_and_measures_held_out_photos(tmp_path: P
     second = call(photos, config_of([0], steps=2), "--evaluate-on", photos)
     assert first.exit_code == second.exit_code == 0, first.output + second.output
     assert "step 1/1: loss" in first.output and "held-out photos; iteration 1: " in first.output
+    measured_at = first.output.partition("held-out photos; iteration 1: ")[2].splitlines()[0]
+    assert measured_at.count(" bpp ") == 3  # the lowest, a middle and the highest level
     assert "going on from step 1 of 2" in second.output and "step 2/2" in second.output
     log = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log] == [1, 2]

@@ -30,9 +30,9 @@ def encode(
             fail(f"{photo}: {len(found)} files, not one; rgc compress takes folders")
         loaded = load_photo(found[0])
         file = encode_photo(codec, loaded.decoded, settings, loaded.source_record(settings))
-        write_bytes(rgc, file.to_bytes())
+        data = file.to_bytes()
+        write_bytes(rgc, data)
     except (NotAPhotoError, UnreadablePhotoError, TargetOutOfReachError, OSError) as error:
         fail(f"{photo}: {error}")
-    size = len(file.to_bytes())
-    rate = size * 8 / (file.width * file.height)
-    stdout.print(f"{rgc}: {size} bytes, {rate:.3f} bits per pixel, MS-SSIM {file.ms_ssim[-1]:.4f}")
+    rate = len(data) * 8 / (file.width * file.height)
+    stdout.print(f"{rgc}: {len(data)} bytes, {rate:.3f} bits per pixel, MS-SSIM {file.ms_ssim[-1]:.4f}")
