@@ -50,7 +50,7 @@ class RgcFile:
         ms_ssim: of the 8-bit image decoded after each iteration, see `stored_quality`.
         codes: entropy-coded bits of each iteration; fewer than `ms_ssim` where the file was cut off.
         exif: EXIF as a TIFF structure, without the "Exif\\0\\0" that JPEG puts before it.
-        icc_profile, xmp: byte for byte as in the source.
+        icc_profile: byte for byte as in the source; xmp too, but for its orientation.
         alpha: the alpha channel as a grey PNG.
         metadata: the blocks that the source holds beside its pixels, of which EXIF, ICC profile and XMP are a
             part; then these have no chunks of their own. None of an image that was no file.

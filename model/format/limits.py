@@ -1,4 +1,4 @@
-"""How large a picture may be: what is counted is what coding it allocates, with its sides padded."""
+"""How large a picture may be: what is counted is about what coding it allocates, with its sides padded."""
 
 MAX_PIXELS = 1 << 27  # 134 megapixels
 PADDED_TO = 16  # pixels; the networks work on whole multiples of it

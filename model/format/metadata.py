@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+_MOST = 1 << 28  # bytes of all blocks together: a small file may claim any number
 _LENGTHS = struct.Struct(">BI")  # of a block's kind and of its bytes
 
 
@@ -38,10 +39,13 @@ class MetadataBlocks:
     @classmethod
     def from_bytes(cls, data: bytes) -> "MetadataBlocks":
         """Raises ValueError for bytes that are not what `to_bytes` makes."""
+        decompressor = zlib.decompressobj()
         try:
-            content = zlib.decompress(data)
+            content = decompressor.decompress(data, _MOST)
         except zlib.error as error:
             raise ValueError(f"metadata that does not decompress: {error}") from error
+        if not decompressor.eof:
+            raise ValueError(f"metadata that is cut off, or of more than {_MOST} bytes")
         first, *blocks = _unpacked(content)
         if first.kind != "format":
             raise ValueError(f"metadata that begins with {first.kind!r}, not with its format")

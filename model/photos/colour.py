@@ -50,7 +50,7 @@ def _made_profile(metadata: MetadataBlocks) -> bytes:
 
 def _outranks_profile(metadata: MetadataBlocks) -> bool:
     """Whether something in the file counts for more than its ICC profile: PNG's cICP does."""
-    return metadata.format == "PNG" and any(True for _ in metadata.of_kind("cICP"))
+    return metadata.format == "PNG" and any(len(data) == 4 for data in metadata.of_kind("cICP"))
 
 
 def _of_png(metadata: MetadataBlocks) -> bytes:

@@ -37,7 +37,7 @@ def eight_bits(image: Image.Image, stored_bits: int, low_bytes: Plane | None = N
 
     Args:
         stored_bits: of a PNG's samples; 8 of everything else.
-        low_bytes: of a PNG of 16 bits in colour, see `png_low_bytes`.
+        low_bytes: of a PNG of 16 bits in colour, see `_png_low_bytes` in reading.py.
 
     Raises:
         UnreadablePhotoError: samples whose range nobody knows.

@@ -44,7 +44,7 @@ def _answer(answers: IO[bytes], data: bytes, complaints: IO[bytes]) -> None:
     try:
         photo = read_photo(data)
     except UnreadablePhotoError as error:
-        out_of_memory = "MemoryError" in str(error)
+        out_of_memory = isinstance(error.__cause__, MemoryError)
         send_error(answers, "decoding it takes more memory than it may" if out_of_memory else str(error))
         return
     send_photo(answers, photo, _said(complaints))

@@ -57,7 +57,6 @@ def send_photo(stream: IO[bytes], photo: DecodedPhoto, complaints: str) -> None:
         "grey": photo.grey,
         "format": photo.format,
         "notes": [*photo.notes, *([complaints] if complaints else [])],
-        "has_metadata": photo.metadata is not None,
     }
     metadata = b"" if photo.metadata is None else photo.metadata.to_bytes()
     parts = (photo.exif, photo.icc_profile, photo.xmp, photo.alpha, metadata)
@@ -91,7 +90,7 @@ def receive_photo(stream: IO[bytes], most_pixels: int) -> DecodedPhoto | str:
             grey=grey,
             format=str(header["format"]),
             notes=tuple(map(str, header["notes"])),
-            metadata=MetadataBlocks.from_bytes(packed) if header["has_metadata"] else None,
+            metadata=MetadataBlocks.from_bytes(packed) if packed else None,
             **parts,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -70,20 +70,24 @@ class _Child:
             send(self._process.stdin, data)
             answer = receive_photo(self._process.stdout, MAX_PIXELS)
         except (BrokenMessageError, OSError) as error:
-            raise _ChildEndedError(self._why(is_late.is_set()), is_late.is_set()) from error
+            raise self._ended(is_late.is_set()) from error
+        except BaseException:  # what is left of the answer must not be the next photo's
+            self._process.kill()
+            raise
         finally:
             timer.cancel()
         if isinstance(answer, str):
             raise UnreadablePhotoError(answer)
         return answer
 
-    def _why(self, is_late: bool) -> str:
+    def _ended(self, is_late: bool) -> _ChildEndedError:
         self._process.kill()
         status = self._process.wait()
         if is_late or status == -signal.SIGXCPU:
-            return f"its decoder took more than {self._seconds:g} seconds and was ended"
+            reason = f"its decoder took more than {self._seconds:g} seconds and was ended"
+            return _ChildEndedError(reason, is_late=True)
         name = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        return f"its decoder crashed ({name})"
+        return _ChildEndedError(f"its decoder crashed ({name})", is_late=False)
 
     def close(self) -> None:
         self._process.kill()

@@ -57,10 +57,6 @@ def _table(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
-def orientation(_blocks: Iterable[Block]) -> int:
-    return 1
-
-
 def turned(blocks: Iterable[Block], _applied: int) -> list[Block]:
     return list(blocks)
 

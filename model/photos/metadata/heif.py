@@ -61,7 +61,6 @@ class _Boxes:
     meta: set[bytes] = field(default_factory=set)
     items: set[bytes] = field(default_factory=set)
     properties: set[bytes] = field(default_factory=set)
-    is_toned: bool = False  # has a gain map
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:

@@ -4,6 +4,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
@@ -277,7 +278,8 @@ def only_pixels(data: bytes, before_end: bytes = b"") -> bytes:
 
 
 def has_other_pictures(data: bytes) -> bool:
-    return any(map(_is_index, segments(data)))
+    ahead = takewhile(lambda segment: segment.marker != _SCAN, segments(data))  # of the pixels: the index is
+    return any(map(_is_index, ahead))
 
 
 def _is_index(segment: Segment) -> bool:

@@ -13,7 +13,6 @@ from model.photos.metadata.common import EXIF_HEADER, Found, View, size
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 _PIXELS = "IDAT"  # as a block, without bytes: where the pixels stand among the others
-_AHEAD_OF_PALETTE = {b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"sBIT"}
 # How pixels are stored: the picture is written anew, in 8 bits, and tRNS is its alpha channel.
 _STORAGE = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"hIST", b"sBIT", b"sPLT", b"iDOT"}
 _FRAMES = {b"acTL", b"fcTL", b"fdAT"}

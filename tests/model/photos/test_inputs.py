@@ -272,6 +272,13 @@ def test_colours_by_number_are_carried_and_have_a_profile_elsewhere() -> None:
     assert read_photo(png(GREY, 0, 8, [(b"gAMA", struct.pack(">I", 100000))])).icc_profile
 
 
+def test_colours_by_number_that_are_damaged_cost_no_profile() -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    named = (b"iCCP", b"icc\0\0" + zlib.compress(profile))
+    assert read_photo(png(RGB, 2, 8, [named])).icc_profile == profile
+    assert read_photo(png(RGB, 2, 8, [(b"cICP", b"\x0c\x0d"), named])).icc_profile == profile
+
+
 def test_nclx_comes_back() -> None:
     numbers = {
         "color_primaries": 12,
