@@ -64,7 +64,6 @@ class _Job:
     codes: list[bytes] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
     ms_ssim: list[float] = field(default_factory=list)
-    reached: bool = False
     done: bool = False
 
     def bytes_left(self) -> int | None:
@@ -77,18 +76,18 @@ class _Job:
         """Takes one iteration more, or ends before it where it would break the limit on bytes."""
         left = self.bytes_left()
         if left is not None and len(stream) > left:
-            self.done, self.reached = True, bool(self.codes)
+            self.done = True
             return
         self.codes.append(stream)
         self.levels.append(level)
         self.ms_ssim.append(quality)
         enough = self.goal.ms_ssim is not None and quality >= self.goal.ms_ssim
         if enough or len(self.codes) == self.goal.iterations or (left is not None and level != TOP):
-            self.done, self.reached = True, True
+            self.done = True
 
     def encoding(self) -> Encoding:
-        # With no goal but a limit on bytes, all iterations fitting is the best outcome.
-        reached = self.reached or (self.goal.ms_ssim is None and bool(self.codes))
+        target = self.goal.ms_ssim
+        reached = bool(self.codes) and (target is None or self.ms_ssim[-1] >= target)
         return Encoding(tuple(self.codes), tuple(self.levels), tuple(self.ms_ssim), reached)
 
 

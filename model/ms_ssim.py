@@ -7,7 +7,9 @@ scales, mean over the channels: the figure that the published rate-distortion cu
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -66,6 +68,24 @@ def ms_ssim(images: Tensor, reference: Tensor, data_range: float = 255.0) -> Ten
             images = F.avg_pool2d(images, 2, padding=padding)
             reference = F.avg_pool2d(reference, 2, padding=padding)
     return product.mean(dim=1)
+
+
+def ms_ssim_of_pixels(
+    decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], device: torch.device | str = "cpu"
+) -> float:
+    """MS-SSIM of two images of one size, (H, W, 3) each, or (H, W) of a grey one; at most 1.
+
+    Rounding lifts that of flat images a little higher at times.
+    """
+    images, reference = (_planes(image, device) for image in (decoded, pixels))
+    channels = max(images.shape[1], reference.shape[1])
+    both = [planes.expand(-1, channels, -1, -1) for planes in (images, reference)]
+    return min(ms_ssim(both[0], both[1]).item(), 1.0)
+
+
+def _planes(pixels: NDArray[np.uint8], device: torch.device | str) -> Tensor:
+    planes = np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
+    return torch.from_numpy(planes).to(device).float()[None]
 
 
 def _mean_ssim(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:

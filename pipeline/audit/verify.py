@@ -23,7 +23,7 @@ from model.border import BORDER, border_errors
 from model.codec import Codec
 from model.files import decode_pixels, with_alpha
 from model.format.container import RgcError, RgcFile, read_rgc
-from model.ms_ssim import ms_ssim
+from model.ms_ssim import ms_ssim_of_pixels
 from model.photos.errors import UnreadablePhotoError
 from model.photos.isolation.pool import read_photo_in_child
 from model.photos.reading import DecodedPhoto
@@ -293,8 +293,7 @@ def _compare(
     if decoded.shape[:2] != pixels.shape[:2]:
         sizes = "{1}x{0} pixels, the original has {3}x{2}".format(*decoded.shape[:2], *pixels.shape[:2])
         raise CheckError(Finding.QUALITY, sizes)
-    reference = _planes(pixels, device)
-    measured = min(ms_ssim(_planes(decoded, device).expand_as(reference), reference).item(), 1.0)
+    measured = ms_ssim_of_pixels(decoded, pixels, device)
     difference = measured - float(row["ms_ssim"])
     if abs(difference) > (TOLERANCE if min(pixels.shape[:2]) >= 64 else TOLERANCE_BELOW_64_PIXELS):
         detail = f"{measured:.5f}, {row['ms_ssim']:.5f} in the manifest"
@@ -328,12 +327,6 @@ def _alpha(png: bytes) -> NDArray[np.uint8]:
         return np.empty((0, 0), np.uint8)
     with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
         return np.array(image)
-
-
-def _planes(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """(1, 3, H, W), or (1, 1, H, W) of a grey image, 0 to 255."""
-    planes = np.atleast_3d(pixels).transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(planes)).to(device).float()[None]
 
 
 def _why_not_safe(row: dict[str, Any], measured: float, missing: Sequence[str]) -> str:

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from ssimulacra2 import compute_ssimulacra2
 
 from model.border import border_errors
-from model.ms_ssim import ms_ssim
+from model.ms_ssim import ms_ssim_of_pixels
 
 _BUTTERAUGLI = "butteraugli_main"  # of Debian's libjxl-devtools
 
@@ -65,19 +64,13 @@ def measure(length: int, decoded: Pixels, pixels: Pixels) -> Measures:
         perceived, distance = float(compute_ssimulacra2(*paths)), _butteraugli(*paths)
     return Measures(
         bits_per_pixel=length * 8 / (pixels.shape[0] * pixels.shape[1]),
-        ms_ssim=quality(decoded, pixels),
+        ms_ssim=ms_ssim_of_pixels(decoded, pixels),
         psnr=10 * math.log10(255**2 / max(np.square(error).mean(), 1e-10)),
         ssimulacra2=perceived,
         butteraugli=distance,
         border_error=border_error,
         inside_error=inside_error,
     )
-
-
-def quality(decoded: Pixels, pixels: Pixels) -> float:
-    """MS-SSIM of two images (H, W, 3), at most 1: rounding lifts that of flat ones higher at times."""
-    images = [torch.from_numpy(image).permute(2, 0, 1)[None].float() for image in (decoded, pixels)]
-    return min(ms_ssim(images[0], images[1]).item(), 1.0)
 
 
 def _butteraugli(original: Path, decoded: Path) -> float | None:

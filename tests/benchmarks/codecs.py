@@ -17,12 +17,13 @@ import numpy as np
 from model.codec import Codec
 from model.files import choose_device, encode_photos
 from model.format.container import read_rgc
+from model.ms_ssim import ms_ssim_of_pixels
 from model.photos.reading import DecodedPhoto
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from model.weights.loading import DEFAULT_WEIGHTS, model_id
 from pipeline.evaluate.codecs import CODECS, decode_pillow
 from pipeline.evaluate.curves import read_folder
-from pipeline.evaluate.metrics import Pixels, quality
+from pipeline.evaluate.metrics import Pixels
 
 OTHERS = {"avif": "AVIF speed 4", "jxl": "JPEG XL effort 7"}
 QUALITIES = range(4, 101, 2)
@@ -54,7 +55,9 @@ def pillow_coder(name: str, setting: int) -> Coder:
 
 
 def mean_quality(coder: Coder, photos: Sequence[DecodedPhoto]) -> float:
-    return float(np.mean([quality(coder.decode(coder.encode(photo)), photo.pixels) for photo in photos]))
+    return float(
+        np.mean([ms_ssim_of_pixels(coder.decode(coder.encode(photo)), photo.pixels) for photo in photos])
+    )
 
 
 def coarsest(name: str, target: float, photos: Sequence[DecodedPhoto]) -> Coder:
@@ -86,7 +89,9 @@ def report(coder: Coder, photos: Sequence[DecodedPhoto]) -> float:
     decoded = time.perf_counter()
     megapixels = sum(photo.pixels[:, :, 0].size for photo in photos) / 1e6
     rate = sum(map(len, files)) * 8 / megapixels / 1e6
-    reached = np.mean([quality(image, photo.pixels) for image, photo in zip(images, photos, strict=True)])
+    reached = np.mean(
+        [ms_ssim_of_pixels(image, photo.pixels) for image, photo in zip(images, photos, strict=True)]
+    )
     speeds = f"{megapixels / (encoded - started):9.3f} {megapixels / (decoded - encoded):9.3f}"
     print(f"{coder.name:30} {rate:6.3f} {reached:8.4f} {speeds}", flush=True)
     return float(reached)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from model.codec import DEFAULT_TILE, Codec
 from model.files import encode_photos
+from model.ms_ssim import ms_ssim_of_pixels
 from model.settings import Settings
 from pipeline.evaluate.curves import read_folder
-from pipeline.evaluate.metrics import quality
 
 
 def border_ratio(decoded: NDArray[np.uint8], pixels: NDArray[np.uint8], tile: int) -> float:
@@ -48,7 +48,7 @@ def main() -> None:
         (whole,) = encode_photos(own, [photo], settings, tile=max(DEFAULT_TILE, *photo.pixels.shape[:2]))
         same, other = own.decode(whole.file), single.decode(whole.file)
         difference = np.abs(same.astype(int) - other).max()
-        change = quality(other, photo.pixels) - quality(same, photo.pixels)
+        change = ms_ssim_of_pixels(other, photo.pixels) - ms_ssim_of_pixels(same, photo.pixels)
         pair = [
             border_ratio(decoded, photo.pixels, arguments.tile)
             for decoded in (own.decode(tiled.file, arguments.tile), same)
