@@ -14,8 +14,9 @@ from torch.nn import functional as F
 from model.devices import native_dtype, standard_settings
 from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
+from model.format.limits import MARGIN, padded_size
 from model.ms_ssim import ms_ssim
-from model.network import CODE_STRIDE, MARGIN, STRIDE, ResidualGRUCodec, quantize
+from model.network import CODE_STRIDE, ResidualGRUCodec, quantize
 from model.search import LEVELS, TOP, Band, LevelSearch, logarithm, position
 from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
@@ -361,12 +362,6 @@ class Codec:
             network, [symbols, state.reconstruction, state.decoder], tile, reach, first_stride=CODE_STRIDE
         )
         return reconstruction, hidden
-
-
-def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Both sides with their margins, rounded up to multiples of 16: what the networks work on."""
-    padded_height, padded_width = (-(-(side + 2 * MARGIN) // STRIDE) * STRIDE for side in (height, width))
-    return padded_height, padded_width
 
 
 def _to_padded_tensor(pixels: NDArray[np.uint8]) -> Tensor:

@@ -109,12 +109,12 @@ def decode_iteration(
         shape: (h, w).
 
     Raises:
-        ValueError: the stream is no whole number of words, or longer than its bits, or no symbols come of
-            it. (One that is too short reads as if zeros followed; the file's lengths find that.)
+        ValueError: the stream is no whole number of words, or longer or shorter than its bits, or no symbols
+            come of it. What is too short for the shape is noticed long before its last symbol.
     """
     if len(stream) % 4:
         raise ValueError(f"a stream of {len(stream)} bytes is no whole number of 32-bit words")
-    decoder = constriction.stream.queue.RangeDecoder(np.frombuffer(stream, "<u4").astype(np.uint32))
+    bits = _BitReader(np.frombuffer(stream, "<u4").astype(np.uint32))
     codes = torch.zeros(1, sum(context.groups[iteration]), *shape, dtype=torch.float32, device=level.device)
     for step in context.steps(iteration):
         target = step.symbols(codes)
@@ -122,13 +122,41 @@ def decode_iteration(
             continue
         (mean,), (log_scale,) = _predict(context, step, earlier, codes, level)
         try:
-            values = _read(decoder, Distribution(mean, log_scale))
+            values = _read(bits, Distribution(mean, log_scale))
         except (AssertionError, ValueError) as error:
             raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote") from error
         target.copy_(torch.from_numpy(values.astype(np.float32)).view(target.shape))
-    if not decoder.maybe_exhausted():
+    if not bits.is_at_end():
         raise ValueError(f"the stream of {len(stream)} bytes goes on after its last bit")
     return codes
+
+
+class _BitReader:
+    """Reads the bits of a stream, and counts its words by writing them again: after them it reads zeros.
+
+    Args:
+        words: of the stream, uint32.
+    """
+
+    def __init__(self, words: NDArray[np.uint32]) -> None:
+        self._decoder = constriction.stream.queue.RangeDecoder(words)
+        self._again = constriction.stream.queue.RangeEncoder()
+        self._words = len(words)
+
+    def read(self, probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
+        """The next bits, whose p(1) these are.
+
+        Raises:
+            ValueError: an encoder would have made more words of all bits so far.
+        """
+        bits: NDArray[np.int32] = self._decoder.decode(_BERNOULLI, probabilities)
+        self._again.encode(bits, _BERNOULLI, probabilities)
+        if self._again.num_words() > self._words:
+            raise ValueError(f"its bits take more than its {self._words} words")
+        return bits
+
+    def is_at_end(self) -> bool:
+        return bool(self._decoder.maybe_exhausted())
 
 
 def _bits(
@@ -148,16 +176,16 @@ def _bits(
         k += 1
 
 
-def _read(decoder: constriction.stream.queue.RangeDecoder, distribution: Distribution) -> NDArray[np.int64]:
+def _read(bits: _BitReader, distribution: Distribution) -> NDArray[np.int64]:
     """Symbols, from their planes of bits."""
-    which = np.flatnonzero(decoder.decode(_BERNOULLI, distribution.is_nonzero()))
+    which = np.flatnonzero(bits.read(distribution.is_nonzero()))
     distance = np.zeros(len(distribution.rounded_mean), np.int64)
     if len(which):
-        signs = decoder.decode(_BERNOULLI, distribution.is_positive(which)).astype(np.int64) * 2 - 1
+        signs = bits.read(distribution.is_positive(which)).astype(np.int64) * 2 - 1
         k = 1
         while len(which):
             distance[which] = signs * k
-            beyond = decoder.decode(_BERNOULLI, distribution.is_beyond(which, signs, k)).astype(bool)
+            beyond = bits.read(distribution.is_beyond(which, signs, k)).astype(bool)
             which, signs = which[beyond], signs[beyond]
             k += 1
             if k > _LARGEST_DISTANCE:

@@ -132,7 +132,7 @@ def decode_pixels(codec: Codec, file: RgcFile) -> NDArray[np.uint8]:
     Raises:
         RgcError: also where the file claims more pixels than its bytes can hold, before any are allocated.
     """
-    if why := why_implausible(file.width, file.height, (file.prefix_bytes() or [0])[-1]):
+    if why := why_implausible(file.width, file.height, sum(map(len, file.codes))):
         raise RgcError(why)
     (pixels,) = in_available_memory(lambda files, tile: [codec.decode(each, tile) for each in files], [file])
     return pixels

@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 
 import rgc
 from model.format.container import read_rgc
+from model.format.limits import why_implausible
 
 
 @pytest.fixture
@@ -94,6 +95,20 @@ def test_an_image_that_was_loaded_has_closed_its_file(small: Image.Image, tmp_pa
 )
 def test_a_few_bytes_claim_no_large_picture(small: Image.Image, size: tuple[int, int]) -> None:
     """Such a picture alone would take gigabytes."""
-    file = replace(read_rgc(rgc.encode(small, iterations=1)), codes=(b"abcd",))
+    file = replace(read_rgc(rgc.encode(small, iterations=1)), codes=(b"abcd",), alpha=bytes(20_000))
     with pytest.raises(rgc.RgcError, match="pixels"):
         rgc.decode(replace(file, width=size[0], height=size[1]).to_bytes())
+
+
+def test_no_picture_is_larger_than_its_codes(small: Image.Image) -> None:
+    file = read_rgc(rgc.encode(small, iterations=1))
+    for width, height in ((900, 900), (4 * small.width, small.height), (small.width, 4 * small.height)):
+        with pytest.raises(rgc.RgcError, match="is not one this model wrote"):
+            rgc.decode(replace(file, width=width, height=height).to_bytes())
+
+
+def test_flat_colour_is_far_from_what_is_refused() -> None:
+    """By a factor of four: four times the codes could hold sixteen times the pixels."""
+    side = 512
+    (codes,) = read_rgc(rgc.encode(Image.new("RGB", (side, side), (128,) * 3), target_ms_ssim=0.5)).codes
+    assert why_implausible(4 * side, 4 * side, 4 * len(codes)) == ""

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from apache_beam.ml.inference.base import ModelHandler
 
-from model.codec import Codec, padded_size
+from model.codec import Codec
 from model.files import EncodedPhoto, choose_device, encode_photos
+from model.format.limits import padded_size
 from model.settings import Settings
 from transforms.elements import Encoded, LoadedPhoto
 

@@ -224,7 +224,7 @@ def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]
         raise RgcError(f"{name}: colour mode {colour}, this rgc knows 0 (RGB) and 1 (grey)")
     if not (width and height and padded_pixels(width, height) <= MAX_PIXELS):
         raise RgcError(
-            f"{name}: {width}x{height} pixels; sides from 1, at most {MAX_PIXELS} pixels with both rounded up"
+            f"{name}: {width}x{height} pixels; sides from 1, at most {MAX_PIXELS} pixels with margins"
         )
     if not 1 <= iterations <= MAX_ITERATIONS:
         raise RgcError(f"{name}: {iterations} iterations, not 1 to {MAX_ITERATIONS}")

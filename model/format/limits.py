@@ -1,21 +1,32 @@
 """How large a picture may be: what is counted is about what coding it allocates, with its sides padded."""
 
+import math
+
 MAX_PIXELS = 1 << 27  # 134 megapixels
-PADDED_TO = 16  # pixels; the networks work on whole multiples of it
+# The networks work on a margin around the picture, and on whole multiples of 16 pixels.
+MARGIN, PADDED_TO = 8, 16
 # Flat colour takes a JPEG 1 byte for 64 pixels, a PNG 1 for 344 (8,256 with 1-bit pixels), a WebP 1 for
 # tens of thousands. Sizes that any machine has the memory for are let through whatever they claim.
 HARMLESS_PIXELS = 25_000_000
 MAX_PIXELS_A_BYTE = 10_000
-# A .rgc file of one colour has some 4,000 pixels a byte. Up to a megapixel any file may claim.
-_MOST_DECODED_A_BYTE = 100_000
+# Flat colour takes a stream 1 byte for 40 to 720 pixels with the released weights, for 4,000 with others of
+# ours. Up to a megapixel any file may claim.
+_MOST_DECODED_A_BYTE = 10_000
 _HARMLESS_DECODED = 1 << 20
 _MOST_PADDING = 4  # times the pixels that are there
 
 
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """Both sides with their margins, rounded up: what the networks work on."""
+    padded_height, padded_width = (
+        -(-(side + 2 * MARGIN) // PADDED_TO) * PADDED_TO for side in (height, width)
+    )
+    return padded_height, padded_width
+
+
 def padded_pixels(width: int, height: int) -> int:
-    """Pixels of a picture once both sides are rounded up."""
-    padded_width, padded_height = (-(-side // PADDED_TO) * PADDED_TO for side in (width, height))
-    return padded_width * padded_height
+    """Pixels of that size."""
+    return math.prod(padded_size(height, width))
 
 
 def why_too_large(width: int, height: int, file_bytes: int) -> str:
@@ -32,9 +43,9 @@ def why_too_large(width: int, height: int, file_bytes: int) -> str:
     return ""
 
 
-def why_implausible(width: int, height: int, file_bytes: int) -> str:
-    """Why a .rgc file of so many bytes cannot hold a picture of this size; empty if it may."""
-    most = max(_HARMLESS_DECODED, _MOST_DECODED_A_BYTE * file_bytes)
+def why_implausible(width: int, height: int, code_bytes: int) -> str:
+    """Why streams of so many bytes cannot hold a picture of this size; empty if they may."""
+    most = max(_HARMLESS_DECODED, _MOST_DECODED_A_BYTE * code_bytes)
     if padded_pixels(width, height) <= most:
         return ""
-    return f"{width}x{height} pixels in {file_bytes} bytes: no file of rgc's is as small as that"
+    return f"{width}x{height} pixels in {code_bytes} bytes of codes: no file of rgc's is as small as that"

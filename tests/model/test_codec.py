@@ -14,8 +14,10 @@ from PIL import Image
 from model import ms_ssim as ms_ssim_module
 from model.codec import Codec, Goal
 from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
+from model.format import limits
 from model.format.container import ITERATION_OVERHEAD, RgcError, read_rgc
 from model.ms_ssim import ms_ssim_of_pixels
+from model.network import MARGIN, STRIDE
 from model.photos.reading import decode_image
 from model.search import TOP
 from model.settings import Settings
@@ -181,6 +183,11 @@ def test_refuses_files_it_cannot_decode(tiny_codec: Codec, astronaut: Image.Imag
     ):
         with pytest.raises(RgcError, match=message):
             tiny_codec.decode(broken)
+
+
+def test_limits_count_what_the_networks_work_on() -> None:
+    assert (limits.MARGIN, limits.PADDED_TO) == (MARGIN, STRIDE)
+    assert limits.padded_size(48, 49) == (64, 80) and limits.padded_pixels(49, 48) == 64 * 80
 
 
 def test_batches_need_one_size(tiny_codec: Codec, astronaut_pixels: NDArray) -> None:

@@ -77,6 +77,18 @@ def test_refuses_streams_that_no_encoder_wrote(stream: bytes) -> None:
         decode_iteration(tiny_model().context, 0, None, (10, 14), LEVEL, stream)
 
 
+def test_refuses_streams_that_are_too_short() -> None:
+    """After its last word a range decoder reads zeros."""
+    context, codes = tiny_model().context, random_codes(0)
+    (stream,) = encode_iteration(context, 0, None, codes, LEVEL)
+    for length in range(0, len(stream), 4):
+        with pytest.raises(ValueError, match=f"stream of {length} bytes"):
+            decode_iteration(context, 0, None, (10, 14), LEVEL, stream[:length])
+    for shape in ((20, 14), (10, 28), (2000, 2000)):
+        with pytest.raises(ValueError, match=f"stream of {len(stream)} bytes"):
+            decode_iteration(context, 0, None, shape, LEVEL, stream)
+
+
 def test_sums_that_float32_does_not_hold_are_refused() -> None:
     context = ContextModel(((2, 4), (4,)), 8)
     context.check_exact()
