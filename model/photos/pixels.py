@@ -1,6 +1,7 @@
 """A loaded Pillow image as 8-bit pixels: what each mode and depth comes to, and its alpha channel."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,16 +33,34 @@ class Pixels:
     lost: list[str] = field(default_factory=list)
 
 
-def eight_bits(image: Image.Image, stored_bits: int, low_bytes: Plane | None = None) -> Pixels:
+def eight_bits(
+    image: Image.Image, stored_bits: int, low_bytes: Plane | None = None, extra: Sequence[int] = ()
+) -> Pixels:
     """What the image comes to.
 
     Args:
-        stored_bits: of a PNG's samples; 8 of everything else.
+        stored_bits: of its samples in the file.
         low_bytes: of a PNG of 16 bits in colour, see `_png_low_bytes` in reading.py.
+        extra: what a TIFF says of its samples beside the colours: 0 where that is nothing.
 
     Raises:
         UnreadablePhotoError: samples whose range nobody knows.
     """
+    pixels = _of_mode(image, stored_bits, low_bytes)
+    if stored_bits > 8 and image.mode != "F":
+        pixels.lost.append(f"{stored_bits} bits reduced to 8")
+    has_alpha = image.getbands()[-1] == "A"
+    if len(extra) > has_alpha:
+        pixels.lost.append(f"samples beside the colours: {len(extra) - has_alpha}")
+    if has_alpha and pixels.alpha is not None and extra[:1] == (0,):
+        if pixels.alpha.any():
+            pixels.lost.append("an extra sample that is not said to be anything, taken for alpha")
+        else:
+            pixels.alpha = None  # padding
+    return pixels
+
+
+def _of_mode(image: Image.Image, stored_bits: int, low_bytes: Plane | None) -> Pixels:
     mode = image.mode
     if mode == "CMYK":
         return _of_cmyk(image)

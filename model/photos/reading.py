@@ -3,7 +3,7 @@
 import ctypes
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,13 +16,12 @@ from model.format.metadata import MetadataBlocks
 from model.photos.colour import view_with_profile
 from model.photos.errors import UnreadablePhotoError
 from model.photos.metadata import containers, exif, heif, jpeg, png, tiff, tiff_pictures, xmp
-from model.photos.metadata.common import EXIF_HEADER, Found
+from model.photos.metadata.common import Found
 from model.photos.pixels import Pixels, Plane, eight_bits, oriented
 
 pillow_heif.register_heif_opener()
 
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF")
-_TIFF_BITS = 258
 _JPEG_START = b"\xff\xd8"
 _M_PERTURB = -6  # from malloc.h
 _SENTINEL = b"\x5a\xa5\x00" * 4096
@@ -89,13 +88,12 @@ def decode_image(image: Image.Image) -> DecodedPhoto:
 
 
 def _read(data: bytes) -> DecodedPhoto:
-    with Image.open(io.BytesIO(_for_pillow(data)), formats=FORMATS) as image:
+    parts = tuple(jpeg.segments(data)) if data.startswith(_JPEG_START) else ()
+    with Image.open(io.BytesIO(_for_pillow(data, parts)), formats=FORMATS) as image:
         if why := why_too_large(*image.size, len(data)):
             raise UnreadablePhotoError(why)
-        image_format = image.format or ""
-        container = containers.family(image_format)
-        stored_bits = _stored_bits(image, data)
-        found = _blocks(data, container, stored_bits)
+        container = image.format or ""
+        found = _blocks(data, container, parts)
         orientation = containers.orientation(container, found.blocks)
         if container == "AVIF":  # Pillow says in EXIF what the container asks for
             orientation = _orientation(image)
@@ -104,25 +102,22 @@ def _read(data: bytes) -> DecodedPhoto:
                 MetadataBlocks(container, tuple(found.blocks))
             ).icc_profile
         if container == "JPEG":
-            _check_whole(data)
-        low_bytes = _png_low_bytes(data) if container == "PNG" and stored_bits == 16 else None
+            _check_whole(data, parts)
+        low_bytes = _png_low_bytes(data) if container == "PNG" and found.bits == 16 else None
         if any(tile.codec_name == "libtiff" for tile in image.tile):
             _load_and_check(image, data)
         image.load()
-        png_bits = stored_bits if container == "PNG" else 8
-        pixels = eight_bits(image, png_bits, low_bytes)
-        frames = list(_frames(data, image, container))
-    if container == "TIFF" and tiff_pictures.is_padding(data, pixels.alpha):
-        pixels.alpha = None
+        extra = tiff_pictures.extra_samples(data) if container == "TIFF" else ()
+        pixels = eight_bits(image, found.bits, low_bytes, extra)
+        pictures, broken = _count_pictures(data, image, parts)
     blocks = containers.turned(container, found.blocks, orientation)
     if pixels.is_converted:
         blocks = containers.without_profile(container, blocks)
     metadata = MetadataBlocks(container, tuple(blocks))
     seen = view_with_profile(metadata)
-    if stored_bits > 8 and "floating point reduced to 8 bits" not in pixels.lost:
-        pixels.lost.append(f"{stored_bits} bits reduced to 8")
-    notes = (*frames, *pixels.lost, *found.left_out)
-    image_format = "MPO" if container == "JPEG" and any("frames" in note for note in frames) else image_format
+    frames = [f"the first of {pictures} frames"] if pictures > 1 else []
+    notes = (*frames, *broken, *pixels.lost, *found.left_out)
+    image_format = "MPO" if container == "JPEG" and pictures > 1 else container
     return _decoded(pixels, orientation, image_format, seen.exif, seen.icc_profile, seen.xmp, notes, metadata)
 
 
@@ -143,7 +138,7 @@ def _decoded(
     return DecodedPhoto(whole, grey, image_format, exif, icc_profile, xmp, alpha, notes, metadata)
 
 
-def _for_pillow(data: bytes) -> bytes:
+def _for_pillow(data: bytes, parts: Sequence[jpeg.Segment]) -> bytes:
     """The file without what Pillow need not see to read the pixels, and might stumble over.
 
     A JPEG without its end marker is given one; of a TIFF only the first picture is left, and no orientation.
@@ -151,7 +146,7 @@ def _for_pillow(data: bytes) -> bytes:
     if data.startswith(png.SIGNATURE):
         return png.only_pixels(data)
     if data.startswith(_JPEG_START):
-        return jpeg.only_pixels(data)
+        return jpeg.only_pixels(data, parts)
     if data[:2] in (b"II", b"MM"):
         return tiff_pictures.only_first_picture(data)
     if data[4:12] in (b"ftypavif", b"ftypavis"):
@@ -159,14 +154,14 @@ def _for_pillow(data: bytes) -> bytes:
     return data
 
 
-def _blocks(data: bytes, container: str, stored_bits: int) -> Found:
+def _blocks(data: bytes, container: str, parts: Sequence[jpeg.Segment]) -> Found:
     try:
-        return containers.read_blocks(data, container, stored_bits)
+        return containers.read_blocks(data, container, parts)
     except Exception as error:  # must not cost the photo
         return Found([], [f"parts that could not be looked at: {type(error).__name__}"])
 
 
-def _check_whole(data: bytes) -> None:
+def _check_whole(data: bytes, parts: Sequence[jpeg.Segment]) -> None:
     """Of a JPEG without an end marker: whether its pixels are all there.
 
     Bytes that are put after its end must not show in the picture.
@@ -174,13 +169,13 @@ def _check_whole(data: bytes) -> None:
     Raises:
         UnreadablePhotoError: they do.
     """
-    if jpeg.is_ended(data):
+    if jpeg.is_ended(parts):
         return
     pictures = []
     for after in (b"", _SENTINEL):
-        with Image.open(io.BytesIO(jpeg.only_pixels(data, after)), formats=["JPEG"]) as image:
+        with Image.open(io.BytesIO(jpeg.only_pixels(data, parts, after)), formats=["JPEG"]) as image:
             pictures.append(np.asarray(image).copy())
-    if not np.array_equal(pictures[0], pictures[1]) or not jpeg.is_whole_progressive(data):
+    if not np.array_equal(pictures[0], pictures[1]) or not jpeg.is_whole_progressive(parts):
         raise UnreadablePhotoError("truncated: it has no end marker, and pixels are missing")
 
 
@@ -201,7 +196,7 @@ def _load_and_check(image: Image.Image, data: bytes) -> None:
         mallopt(_M_PERTURB, 0x55)
         image.load()
         mallopt(_M_PERTURB, 0xAA)
-        with Image.open(io.BytesIO(_for_pillow(data)), formats=["TIFF"]) as again:
+        with Image.open(io.BytesIO(tiff_pictures.only_first_picture(data)), formats=["TIFF"]) as again:
             again.load()
             is_filled = np.array_equal(np.asarray(image), np.asarray(again))
     finally:
@@ -220,40 +215,18 @@ def _png_low_bytes(data: bytes) -> Plane | None:
         return np.array(image)
 
 
-def _frames(data: bytes, image: Image.Image, container: str) -> Iterator[str]:
-    """What the file holds beyond its first picture."""
+def _count_pictures(data: bytes, image: Image.Image, parts: Sequence[jpeg.Segment]) -> tuple[int, list[str]]:
+    """How many pictures the file holds, and in words what cannot be read of that."""
     try:
-        count = _count_frames(data, image, container)
-    except Exception as error:
-        yield f"pictures after the first, which cannot be read: {error}"
-        return
-    if count > 1:
-        yield f"the first of {count} frames"
-
-
-def _count_frames(data: bytes, image: Image.Image, container: str) -> int:
-    if container == "TIFF":
-        return tiff_pictures.count_pictures(data)
-    if container == "PNG":
-        return png.count_frames(data)
-    if container == "JPEG" and not jpeg.has_other_pictures(data):
-        return 1
-    with Image.open(io.BytesIO(data), formats=(*FORMATS, "MPO")) as other:
-        return int(getattr(other, "n_frames", 1))
-
-
-def _stored_bits(image: Image.Image, data: bytes) -> int:
-    """Of a channel, as the file has them: Pillow opens some with more than 8 as if they had 8."""
-    if image.format == "PNG":
-        return data[24]
-    if image.format == "TIFF":
-        return int(max(getattr(image, "tag_v2", {}).get(_TIFF_BITS, (1,))))
-    if image.format in ("HEIF", "AVIF"):
-        try:
-            return int(pillow_heif.open_heif(io.BytesIO(data)).info["bit_depth"])
-        except Exception:  # it is said below that it could not be looked at
-            return 8
-    return 8
+        if image.format == "TIFF":
+            return tiff_pictures.count_pictures(data), []
+        if image.format == "PNG":
+            return png.count_frames(data), []
+        if image.format == "JPEG":
+            return jpeg.count_pictures(parts), []
+        return int(getattr(image, "n_frames", 1)), []
+    except Exception as error:  # Pillow raises nearly anything on broken files
+        return 1, [f"pictures after the first, which cannot be read: {error}"]
 
 
 def _orientation(image: Image.Image) -> int:
@@ -268,10 +241,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _exif(image: Image.Image) -> bytes:
     if image.format != "TIFF" or "exif" in image.info:
-        return bytes(image.info.get("exif") or b"").removeprefix(EXIF_HEADER)
+        return exif.structure(bytes(image.info.get("exif") or b""))
     try:
-        raw = image.getexif().tobytes().removeprefix(EXIF_HEADER)
-        blocks = tiff.read(raw, 8).blocks
+        blocks = tiff.read(exif.structure(image.getexif().tobytes())).blocks
         return tiff.view(MetadataBlocks("TIFF", tuple(blocks))).exif if len(blocks) > 1 else b""
     except Exception:  # broken EXIF must not cost the photo
         return b""

@@ -14,10 +14,12 @@ class Found:
     Attributes:
         blocks: all that is carried, as `model.format.metadata` has it.
         left_out: in words, what the file holds that is not carried.
+        bits: of a sample, as the file has them.
     """
 
     blocks: list[Block] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    bits: int = 8
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Metadata of any kind of container: read, turned with its picture, translated for another container."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from model.format.metadata import Block, MetadataBlocks
@@ -30,23 +30,18 @@ _CONTAINERS: dict[str, _Container] = {**_WRITABLE, "GIF": gif}
 FORMATS = tuple(_WRITABLE)
 
 
-def family(image_format: str) -> str:
-    """The container that a format of Pillow's is a kind of: JPEG for MPO."""
-    return "JPEG" if image_format == "MPO" else image_format
-
-
-def read_blocks(data: bytes, container: str, bits: int) -> Found:
+def read_blocks(data: bytes, container: str, parts: Sequence[jpeg.Segment]) -> Found:
     """What a file holds beside its pixels, as it stands there.
 
     Args:
-        container: see `family`.
-        bits: of a sample as it is stored.
+        container: one of JPEG, PNG, TIFF, WEBP, HEIF, AVIF and GIF.
+        parts: of a JPEG, its segments.
     """
-    if container == "TIFF":
-        return tiff.read(data, bits)
+    if container == "JPEG":
+        return jpeg.read(data, parts)
     if container in ("HEIF", "AVIF"):
         return heif.read(data, container)
-    return {"JPEG": jpeg.read, "PNG": png.read, "WEBP": webp.read, "GIF": gif.read}[container](data)
+    return {"PNG": png.read, "TIFF": tiff.read, "WEBP": webp.read, "GIF": gif.read}[container](data)
 
 
 def orientation(container: str, blocks: Iterable[Block]) -> int:

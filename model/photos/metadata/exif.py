@@ -5,13 +5,15 @@ All changes are made in place: maker notes point into the structure by offsets.
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
-ORIENTATION = 274
+from model.photos.metadata.common import EXIF_HEADER
+from model.photos.metadata.tiff_directories import ORIENTATION, WHOLE_NUMBERS
+
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -22,7 +24,6 @@ TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # types of whole numbers
 _EXIF_DIRECTORY = 34665
 _THUMBNAIL_OFFSET, _THUMBNAIL_LENGTH = 513, 514
 _SIZES = ((256, 257), (40962, 40963))  # width and height of the picture
@@ -45,9 +46,22 @@ class _Directory:
         return next((entry for entry in self.entries if entry.tag == tag), None)
 
 
-def orientation(exif: bytes) -> int:
+def structure(data: bytes) -> bytes:
+    """What follows the "Exif\\0\\0" that JPEG puts ahead, and some writers twice, or in other containers."""
+    start = 0
+    while data.startswith(EXIF_HEADER, start):
+        start += len(EXIF_HEADER)
+    return data[start:]
+
+
+def first_turn(found: Iterable[int]) -> int:
+    """The first of several orientations that asks for a turn, 2 to 8; 1 if none does."""
+    return next((value for value in found if value in TRANSPOSITIONS), 1)
+
+
+def orientation(data: bytes) -> int:
     """1 to 8, of the first directory; where it says two, the last, as Pillow and exiftool read it."""
-    found = 1
+    exif, found = structure(data), 1
     for directory in list(_chain(exif))[:1]:
         for entry in directory.entries:
             value = _number(exif, entry) if entry.tag == ORIENTATION else None
@@ -56,12 +70,13 @@ def orientation(exif: bytes) -> int:
     return found
 
 
-def turned(exif: bytes, applied: int) -> bytes:
-    """The structure of a picture whose pixels were turned by an orientation: nothing asks for it any more.
+def turned(data: bytes, applied: int) -> bytes:
+    """The EXIF of a picture whose pixels were turned by an orientation: nothing asks for it any more.
 
     Every orientation becomes 1, sizes are swapped where the picture was laid on its side, and the thumbnail
     is turned, too, or dropped where its bytes do not suffice for that.
     """
+    exif = structure(data)
     changed = bytearray(exif)
     directories = list(_chain(exif))
     for index, directory in enumerate(directories):
@@ -76,7 +91,7 @@ def turned(exif: bytes, applied: int) -> bytes:
     if applied in _SIDEWAYS:
         for directory in (*directories, *_exif_directories(exif, directories)):
             _swap_sizes(changed, directory)
-    return bytes(changed)
+    return data[: len(data) - len(exif)] + changed
 
 
 def _order(exif: bytes) -> str:
@@ -121,14 +136,14 @@ def _exif_directories(exif: bytes, directories: list[_Directory]) -> Iterator[_D
 
 def _number(exif: bytes | bytearray, entry: _Entry) -> int | None:
     """The one whole number that an entry holds."""
-    if entry.type not in _NUMBERS or entry.number != 1:
+    if entry.type not in WHOLE_NUMBERS or entry.number != 1:
         return None
-    return int(struct.unpack_from(_order(bytes(exif[:2])) + _NUMBERS[entry.type], exif, entry.value)[0])
+    return int(struct.unpack_from(_order(bytes(exif[:2])) + WHOLE_NUMBERS[entry.type], exif, entry.value)[0])
 
 
 def _set_number(exif: bytearray, entry: _Entry, value: int) -> None:
     if _number(exif, entry) is not None:
-        struct.pack_into(_order(bytes(exif[:2])) + _NUMBERS[entry.type], exif, entry.value, value)
+        struct.pack_into(_order(bytes(exif[:2])) + WHOLE_NUMBERS[entry.type], exif, entry.value, value)
 
 
 def _swap_sizes(exif: bytearray, directory: _Directory) -> None:

@@ -7,7 +7,7 @@ from model.photos.metadata.common import Found, View, size
 
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL, _COMMENT, _TEXT, _APPLICATION = 0xF9, 0xFE, 0x01, 0xFF
-_LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_ASPECT = 12  # where the shape of its pixels stands, 0 where they are square
 _XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
 _MAGIC_TRAILER = 257  # bytes after an XMP packet, which lead readers of sub-blocks to its end
 
@@ -18,17 +18,23 @@ def read(data: bytes) -> Found:
         for kind, content in _parts(data):
             if kind == _COMMENT:
                 found.blocks.append(Block("comment", content))
-            elif kind == _APPLICATION and content[:11] not in _LOOPS:
+            elif kind == _APPLICATION:
                 found.blocks.append(Block("application", content))
             elif kind == _TEXT:
                 found.left_out.append("a text that is drawn over it")
+            elif kind == _END and content.strip(b"\0"):
+                found.left_out.append(f"{size(content)} after the picture")
+            elif kind not in (_IMAGE, _CONTROL, _END):
+                found.left_out.append(f"an extension of an unknown kind, {kind}")
+        if data[_ASPECT]:
+            found.left_out.append("the shape of its pixels, which are not square")
     except IndexError:
         found.left_out.append("what follows the part that is broken")
     return found
 
 
 def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Images, without their pixels, and extensions, their sub-blocks joined."""
+    """Images, without their pixels, extensions, their sub-blocks joined, and the end with what follows it."""
     position = 13 + _table(data[10])
     while data[position] != _END:
         kind = data[position]
@@ -37,6 +43,8 @@ def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
         elif kind == _EXTENSION:
             kind = data[position + 1]
             position += 2
+            if kind in (_IMAGE, _END):
+                raise IndexError(f"no extension is called {kind}")
         else:
             raise IndexError(f"no part of a GIF begins with {kind}")
         if kind == _APPLICATION and data[position + 1 : position + 12] == _XMP:  # a packet without sub-blocks
@@ -51,6 +59,7 @@ def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
             position += 1 + length
         position += 1
         yield kind, bytes(content) if kind != _IMAGE else b""
+    yield _END, data[position + 1 :]
 
 
 def _table(flags: int) -> int:

@@ -15,12 +15,13 @@ import pillow_heif
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import EXIF_HEADER, Found, View, size
+from model.photos.metadata.common import Found, View, size
 
 _FILE_BOXES = {b"ftyp", b"meta", b"mdat", b"free", b"skip"}  # of a picture alone
 _META_BOXES = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"idat", b"dinf", b"grpl", b"free"}
 _PICTURE_ITEMS = {b"hvc1", b"av01", b"grid", b"iden", b"iovl", b"avc1", b"jpeg", b"unci"}
 _METADATA_ITEMS = {b"Exif", b"mime", b"uri "}
+_TONE_MAP = b"tmap"
 # How a picture is stored: size, bits, codec, turns and cuts, which decoding applies, and layers.
 _STORAGE_PROPERTIES = {
     b"ispe",
@@ -34,7 +35,7 @@ _STORAGE_PROPERTIES = {
     b"auxC",
     b"free",
 }
-_STORAGE_PROPERTIES |= {b"a1op", b"a1lx", b"lsel", b"rloc", b"udes", b"cmpC", b"uncC", b"jpgC", b"colr"}
+_STORAGE_PROPERTIES |= {b"a1op", b"a1lx", b"lsel", b"rloc", b"cmpC", b"uncC", b"jpgC", b"colr"}
 # Those that libheif writes again, by what pillow_heif calls them.
 _LIGHT = {
     b"clli": "content_light_level",
@@ -55,12 +56,40 @@ _STAND_IN = b"II*\0\x08\0\0\0\0\0\0\0\0\0"  # EXIF without a tag
 
 @dataclass
 class _Boxes:
-    """What the boxes of a file say beside its pictures: kinds of boxes, items and properties."""
+    """What the boxes of a file say beside its pictures.
+
+    Attributes:
+        file, meta: kinds of boxes.
+        items: the kind of each, by its number.
+        primary: the number of the picture that is shown.
+        references: kind, the number of an item, and of those that it refers to.
+        properties: kinds of them.
+        rest: bytes after the last box, too few for another.
+    """
 
     file: set[bytes] = field(default_factory=set)
     meta: set[bytes] = field(default_factory=set)
-    items: set[bytes] = field(default_factory=set)
+    items: dict[int, bytes] = field(default_factory=dict)
+    primary: int = 0
+    references: list[tuple[bytes, int, tuple[int, ...]]] = field(default_factory=list)
     properties: set[bytes] = field(default_factory=set)
+    rest: bytes = b""
+
+    def other_pictures(self) -> list[int]:
+        """Those that are neither the primary one nor parts, thumbnails or auxiliary pictures of it.
+
+        What a tone map is made of is named with it.
+        """
+        known = {self.primary, *(number for number, kind in self.items.items() if kind == _TONE_MAP)}
+        before: set[int] = set()
+        while before != known:
+            before = set(known)
+            for kind, number, others in self.references:
+                if kind in (b"dimg", b"base") and number in known:
+                    known.update(others)
+                if kind in (b"thmb", b"auxl") and known.intersection(others):
+                    known.add(number)
+        return [n for n, kind in self.items.items() if kind in _PICTURE_ITEMS and n not in known]
 
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
@@ -78,23 +107,40 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 
 def _look(data: bytes) -> _Boxes:
-    found = _Boxes()
-    for kind, start, end in boxes(data):
+    found, last = _Boxes(), 0
+    for kind, start, last in boxes(data):
         found.file.add(kind)
-        if kind != b"meta":
-            continue
-        for inner, inner_start, inner_end in boxes(data, start + 4, end):
+        for inner, inner_start, inner_end in boxes(data, start + 4, last) if kind == b"meta" else ():
             found.meta.add(inner)
             if inner == b"iinf":
-                entries = inner_start + (6 if data[inner_start] == 0 else 8)
-                for entry, at, _ in boxes(data, entries, inner_end):
-                    if entry == b"infe" and data[at] >= 2:
-                        found.items.add(data[at + (8 if data[at] == 2 else 10) :][:4])
+                found.items.update(_items(data, inner_start, inner_end))
+            elif inner == b"pitm":
+                found.primary = int.from_bytes(data[inner_start + 4 : inner_end])
+            elif inner == b"iref":
+                found.references += _references(data, inner_start, inner_end)
             elif inner == b"iprp":
                 for container, at, stop in boxes(data, inner_start, inner_end):
                     if container == b"ipco":
                         found.properties.update(each for each, _, _ in boxes(data, at, stop))
+    found.rest = data[last:].strip(b"\0")
     return found
+
+
+def _items(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Number and kind of each; those that are written in an old way have no kind."""
+    for entry, at, stop in boxes(data, start + (6 if data[start] == 0 else 8), end):
+        if entry != b"infe":
+            continue
+        width = 4 if data[at] == 3 else 2
+        kind = data[at + 6 + width : min(at + 10 + width, stop)] if data[at] in (2, 3) else b""
+        yield int.from_bytes(data[at + 4 : at + 4 + width]), kind
+
+
+def _references(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
+    width = 2 if data[start] == 0 else 4
+    for kind, at, stop in boxes(data, start + 4, end):
+        number, places = int.from_bytes(data[at : at + width]), range(at + width + 2, stop, width)
+        yield kind, number, tuple(int.from_bytes(data[place : place + width]) for place in places)
 
 
 def without_exif(data: bytes) -> bytes:
@@ -122,40 +168,50 @@ def read(data: bytes, container: str) -> Found:
         found.blocks.append(Block("nclx", _NCLX.pack(*(int(colours[key]) for key in NCLX))))
     looked = _look(data)
     for kind, name in _LIGHT.items():
-        if (value := info.get(name)) is None:
+        if (value := info.get(name)) is None and kind not in looked.properties:
             continue
-        if container == "HEIF":
+        if value is not None and container == "HEIF":
             found.blocks.append(Block(kind.decode(), json.dumps(value, sort_keys=True).encode()))
         else:
             found.left_out.append(f"its {name.replace('_', ' ')}")
-    found.left_out += _left_out(info, looked)
+    found.left_out += _left_out(info, looked, sum(block.kind.startswith("item ") for block in found.blocks))
+    found.bits = int(info["bit_depth"])
     return found
 
 
-def _left_out(info: dict[str, Any], looked: _Boxes) -> Iterator[str]:
+def _left_out(info: dict[str, Any], looked: _Boxes, carried_items: int) -> Iterator[str]:
+    kinds = list(looked.items.values())
     pictures = ["depth"] * bool(info["depth_images"])
     pictures += [kind.rpartition(":")[2] for kind in info["aux"] if not kind.endswith(_ALPHA)]
-    pictures += ["gain map"] * (b"tmap" in looked.items)
+    pictures += ["gain map"] * (_TONE_MAP in kinds)
     if pictures:
         yield f"auxiliary pictures: {', '.join(pictures)}"
+    if others := looked.other_pictures():
+        yield f"other pictures: {len(others)}"
+    if (left := sum(kind in _METADATA_ITEMS for kind in kinds) - carried_items) > 0:
+        yield f"items of metadata that are not the picture's: {left}"
     unknown = {kind for kind in looked.file if kind not in _FILE_BOXES}
     unknown |= {kind for kind in looked.meta if kind not in _META_BOXES}
     if unknown:
         yield f"parts beside the picture: {', '.join(sorted(kind.decode('latin-1') for kind in unknown))}"
-    if items := looked.items - _PICTURE_ITEMS - _METADATA_ITEMS - {b"tmap"}:
+    if items := set(kinds) - _PICTURE_ITEMS - _METADATA_ITEMS - {_TONE_MAP}:
         yield f"items of other kinds: {', '.join(sorted(kind.decode('latin-1') for kind in items))}"
     if properties := looked.properties - _STORAGE_PROPERTIES - set(_LIGHT):
         yield f"properties of other kinds: {', '.join(sorted(kind.decode('latin-1') for kind in properties))}"
+    if looked.rest:
+        yield f"{size(looked.rest)} after the picture"
 
 
 def _exif_start(payload: bytes) -> int:
-    """Where the TIFF structure of an Exif item begins: its first four bytes say how far after them."""
+    """Where the EXIF of an Exif item begins: its first four bytes say how far after them."""
     start = 4 + int.from_bytes(payload[:4])
     if start > len(payload) - 8 or payload[start : start + 2] not in (b"II", b"MM"):
         start = 4
-    while payload.startswith(EXIF_HEADER, start):
-        start += len(EXIF_HEADER)
     return start
+
+
+def _structure(payload: bytes) -> bytes:
+    return exif.structure(payload[_exif_start(payload) :])
 
 
 def turned(blocks: Iterable[Block], _applied: int) -> list[Block]:
@@ -166,8 +222,8 @@ def turned(blocks: Iterable[Block], _applied: int) -> list[Block]:
 def _turned(block: Block) -> Block:
     if block.kind == "item Exif":
         start = _exif_start(block.data)
-        structure = block.data[start:]
-        return Block(block.kind, block.data[:start] + exif.turned(structure, exif.orientation(structure)))
+        own = block.data[start:]
+        return Block(block.kind, block.data[:start] + exif.turned(own, exif.orientation(own)))
     if block.kind == f"item mime {_XMP_TYPE}":
         return Block(block.kind, xmp.reset_orientation(block.data))
     return block
@@ -187,7 +243,7 @@ def nclx(metadata: MetadataBlocks) -> tuple[int, int] | None:
 
 def view(metadata: MetadataBlocks) -> View:
     """`icc_profile` is the file's own; `model.photos.colour` makes one of `nclx`."""
-    exifs = [data[_exif_start(data) :] for data in metadata.of_kind("item Exif")]
+    exifs = [_structure(data) for data in metadata.of_kind("item Exif")]
     packets = list(metadata.of_kind(f"item mime {_XMP_TYPE}"))
     profiles = [block.data for block in metadata.blocks if block.kind.startswith("colr ")]
     known = ("item Exif", f"item mime {_XMP_TYPE}", "colr ", "nclx")
@@ -248,7 +304,7 @@ def avif_options(blocks: Iterable[Block]) -> tuple[dict[str, Any], list[tuple[by
     replacements: list[tuple[bytes, bytes]] = []
     could_not: list[str] = []
     for block in blocks:
-        content = block.data[_exif_start(block.data) :]
+        content = _structure(block.data)
         if block.kind == "item Exif" and len(content) >= len(_STAND_IN) and "exif" not in options:
             stand_in = (_STAND_IN + b"stand-in" * (len(content) // 8))[: len(content)]
             options["exif"] = stand_in

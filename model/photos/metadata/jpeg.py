@@ -2,19 +2,20 @@
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
 from model.photos.metadata.common import EXIF_HEADER, Found, View, size
+from model.photos.metadata.tiff_directories import Reader, whole_numbers
 
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_EXTENSION_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
 ICC_HEADER = b"ICC_PROFILE\0"
 PHOTOSHOP_HEADER = b"Photoshop 3.0\0"
-OTHER_PICTURES = b"MPF\0"
+_OTHER_PICTURES, _NUMBER_OF_PICTURES = b"MPF\0", 0xB001
+_GAIN_MAP = b' hdrgm:Version="'  # in the XMP of a photo whose other picture is one
 _IPTC_RESOURCE = b"8BIM\x04\x04\0\0"
 _ADOBE, _ADOBE_TRANSFORM, _YCBCR = b"Adobe", 11, 1
 _JFIF, _JFIF_THUMBNAILS = b"JFIF\0", b"JFXX\0"
@@ -55,10 +56,11 @@ def segments(data: bytes) -> Iterator[Segment]:
         position = end
 
 
-def read(data: bytes) -> Found:
+def read(data: bytes, parts: Sequence[Segment]) -> Found:
+    """Args: parts: its `segments`, as in all that follow."""
     found = Found()
     end = None
-    for segment in segments(data):
+    for segment in parts:
         if segment.marker == _END:
             end = segment.end
         elif (kind := _kind(segment.marker)) is None:
@@ -71,22 +73,24 @@ def read(data: bytes) -> Found:
             found.blocks.append(Block(_TRAILER, trailer))
         else:
             found.left_out.append("what follows the picture: another one, a gain map or a video")
-    if has_other_pictures(data) and not found.left_out:
+    if end is None and parts and _MARKER.search(data, parts[-1].end):
+        found.left_out.append("a segment that is cut off")
+    if any(map(_is_index, parts)) and not found.left_out:
         found.left_out.append("the index of other pictures")
     return found
 
 
-def is_ended(data: bytes) -> bool:
-    return any(segment.marker == _END for segment in segments(data))
+def is_ended(parts: Sequence[Segment]) -> bool:
+    return any(segment.marker == _END for segment in parts)
 
 
-def is_whole_progressive(data: bytes) -> bool:
+def is_whole_progressive(parts: Sequence[Segment]) -> bool:
     """Whether the scans that a progressive JPEG has give every coefficient all its bits.
 
     True of a JPEG that is not progressive.
     """
     progressive, components, bits = False, set[int](), dict[tuple[int, int], int]()
-    for segment in segments(data):
+    for segment in parts:
         content = segment.content
         if segment.marker == 0xC2 and len(content) >= 6 + 3 * content[5]:
             progressive = True
@@ -105,26 +109,12 @@ def _kind(marker: int) -> str | None:
     return "COM" if marker == _COMMENT else None
 
 
-def exif_start(content: bytes) -> int | None:
-    """Where the TIFF structure of an APP1 segment begins; some writers put the header twice."""
-    if not content.startswith(EXIF_HEADER):
-        return None
-    start = 0
-    while content.startswith(EXIF_HEADER, start):
-        start += len(EXIF_HEADER)
-    return start
-
-
 def orientation(blocks: Iterable[Block]) -> int:
     """Of the first EXIF that has one, else of XMP."""
-    found = [1]
-    for block in blocks:
-        if block.kind == "APP1" and (start := exif_start(block.data)) is not None:
-            found.append(exif.orientation(block.data[start:]))
-    for block in blocks:
-        if block.kind == "APP1" and block.data.startswith(XMP_HEADER):
-            found.append(xmp.orientation(block.data))
-    return next((value for value in found if value != 1), 1)
+    app1 = [block.data for block in blocks if block.kind == "APP1"]
+    found = [exif.orientation(data) for data in app1 if data.startswith(EXIF_HEADER)]
+    found += [xmp.orientation(data) for data in app1 if data.startswith(XMP_HEADER)]
+    return exif.first_turn(found)
 
 
 def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
@@ -136,8 +126,8 @@ def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
 
 def _turned(block: Block, applied: int) -> Block:
     data = block.data
-    if block.kind == "APP1" and (start := exif_start(data)) is not None:
-        return Block(block.kind, data[:start] + exif.turned(data[start:], applied))
+    if block.kind == "APP1" and data.startswith(EXIF_HEADER):
+        return Block(block.kind, exif.turned(data, applied))
     if block.kind == "APP1" and data.startswith((XMP_HEADER, XMP_EXTENSION_HEADER)):
         return Block(block.kind, xmp.reset_orientation(data))
     if block.kind == "APP0" and data.startswith(_JFIF) and len(data) >= 14:
@@ -154,7 +144,7 @@ def view(metadata: MetadataBlocks) -> View:
     for data in metadata.of_kind("APP2"):
         if data.startswith(ICC_HEADER):
             icc.append(data[len(ICC_HEADER) :])
-    all_exif = [data[start:] for data in app1 if (start := exif_start(data)) is not None]
+    all_exif = [exif.structure(data) for data in app1 if data.startswith(EXIF_HEADER)]
     all_xmp = [data[len(XMP_HEADER) :] for data in app1 if data.startswith(XMP_HEADER)]
     others = [f"{size(data)} of APP1" for data in app1 if not data.startswith((EXIF_HEADER, XMP_HEADER))]
     iptc = b""
@@ -259,28 +249,38 @@ def _segment(block: Block) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
-def only_pixels(data: bytes, before_end: bytes = b"") -> bytes:
+def only_pixels(data: bytes, parts: Sequence[Segment], before_end: bytes = b"") -> bytes:
     """A JPEG without segments but JFIF's and Adobe's, up to its end marker.
 
     Args:
         before_end: put ahead of an end marker that it has to be given.
     """
-    parts: list[bytes] = []
+    kept: list[bytes] = []
     position = 2
-    for segment in segments(data):
+    for segment in parts:
         if segment.marker == _END:
-            return data[:2] + b"".join(parts) + data[position : segment.end]
+            return data[:2] + b"".join(kept) + data[position : segment.end]
         is_metadata = _kind(segment.marker) is not None
         if is_metadata and not segment.content.startswith((_JFIF, _ADOBE)):
-            parts.append(data[position : segment.start])
+            kept.append(data[position : segment.start])
             position = segment.end
-    return data[:2] + b"".join(parts) + data[position:] + before_end + b"\xff\xd9"
+    return data[:2] + b"".join(kept) + data[position:] + before_end + b"\xff\xd9"
 
 
-def has_other_pictures(data: bytes) -> bool:
-    ahead = takewhile(lambda segment: segment.marker != _SCAN, segments(data))  # of the pixels: the index is
-    return any(map(_is_index, ahead))
+def count_pictures(parts: Sequence[Segment]) -> int:
+    """As the index of other pictures says, but for a gain map.
+
+    Raises:
+        ValueError: an index that cannot be read.
+    """
+    index = next(filter(_is_index, parts), None)
+    if index is None or any(_GAIN_MAP in segment.content for segment in parts):
+        return 1
+    reader = Reader(index.content[len(_OTHER_PICTURES) :])
+    tags = reader.tags(reader.first_offset())
+    counts = [whole_numbers(tag, reader.order) for tag in tags if tag.tag == _NUMBER_OF_PICTURES]
+    return max((1, *counts[0])) if counts else 1
 
 
 def _is_index(segment: Segment) -> bool:
-    return segment.marker == 0xE2 and segment.content.startswith(OTHER_PICTURES)
+    return segment.marker == 0xE2 and segment.content.startswith(_OTHER_PICTURES)

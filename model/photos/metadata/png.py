@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import EXIF_HEADER, Found, View, size
+from model.photos.metadata.common import Found, View, size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -51,8 +51,8 @@ def read(data: bytes) -> Found:
     pixels_seen = False
     for kind, content in chunks(data):
         length += 12 + len(content)
-        if kind == b"IHDR":
-            header = content
+        if kind == b"IHDR" and len(content) == 13:
+            header, found.bits = content, content[8]
         if kind == b"IDAT" and not pixels_seen:
             found.blocks.append(Block(_PIXELS, b""))
             pixels_seen = True
@@ -71,7 +71,7 @@ def read(data: bytes) -> Found:
 
 def _read_background(content: bytes, header: bytes, found: Found) -> None:
     """bKGD has the picture's own colours in it: carried where these are written as they were."""
-    if len(header) == 13 and header[8] == 8 and header[9] in (0, 2, 4, 6):
+    if header and header[8] == 8 and header[9] in (0, 2, 4, 6):
         found.blocks.append(Block("bKGD", content))
     else:
         found.left_out.append("the colour of its background")
@@ -139,18 +139,16 @@ def _with_raw_profile(text: bytes, profile: bytes) -> bytes:
 def orientation(blocks: Iterable[Block]) -> int:
     """Of the first EXIF that has one, else of XMP."""
     blocks = list(blocks)
-    of_exif = [
-        exif.orientation(block.data.removeprefix(EXIF_HEADER)) for block in blocks if block.kind == "eXIf"
-    ]
+    of_exif = [exif.orientation(block.data) for block in blocks if block.kind == "eXIf"]
     of_xmp = []
     for _, _, keyword, text in _texts(blocks):
         if keyword == XMP_KEYWORD:
             of_xmp.append(xmp.orientation(text))
         elif keyword in _RAW_EXIF and (profile := raw_profile(text)):
-            of_exif.append(exif.orientation(profile.removeprefix(EXIF_HEADER)))
+            of_exif.append(exif.orientation(profile))
         elif keyword in _RAW_XMP and (profile := raw_profile(text)):
             of_xmp.append(xmp.orientation(profile))
-    return next((value for value in (*of_exif, *of_xmp) if value != 1), 1)
+    return exif.first_turn((*of_exif, *of_xmp))
 
 
 def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
@@ -160,23 +158,18 @@ def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
         return new
     for index, block in enumerate(new):
         if block.kind == "eXIf":
-            new[index] = Block(block.kind, _turned_exif(block.data, applied))
+            new[index] = Block(block.kind, exif.turned(block.data, applied))
     for index, block, keyword, text in _texts(tuple(new)):
         other = text
         if keyword == XMP_KEYWORD:
             other = xmp.reset_orientation(text)
         elif keyword in _RAW_EXIF and (profile := raw_profile(text)):
-            other = _with_raw_profile(text, _turned_exif(profile, applied))
+            other = _with_raw_profile(text, exif.turned(profile, applied))
         elif keyword in _RAW_XMP and (profile := raw_profile(text)):
             other = _with_raw_profile(text, xmp.reset_orientation(profile))
         if other != text:
             new[index] = Block(block.kind, with_text(block.kind, block.data, other))
     return new
-
-
-def _turned_exif(data: bytes, applied: int) -> bytes:
-    start = len(EXIF_HEADER) if data.startswith(EXIF_HEADER) else 0
-    return data[:start] + exif.turned(data[start:], applied)
 
 
 def without_profile(blocks: Iterable[Block]) -> list[Block]:
@@ -194,7 +187,7 @@ def icc_profile(content: bytes) -> bytes:
 
 def view(metadata: MetadataBlocks) -> View:
     """`icc_profile` is that of iCCP; `model.photos.colour` makes one of the other chunks about colour."""
-    exifs = [data.removeprefix(EXIF_HEADER) for data in metadata.of_kind("eXIf")]
+    exifs = [exif.structure(data) for data in metadata.of_kind("eXIf")]
     packets, comments, others = [], [], []
     iptc = b""
     for _, block, keyword, text in _texts(metadata.blocks):
@@ -202,7 +195,7 @@ def view(metadata: MetadataBlocks) -> View:
         if keyword == XMP_KEYWORD:
             packets.append(text)
         elif profile is not None and keyword in _RAW_EXIF and not exifs:
-            exifs.append(profile.removeprefix(EXIF_HEADER))
+            exifs.append(exif.structure(profile))
         elif profile is not None and keyword in _RAW_XMP:
             packets.append(profile)
         elif profile is not None and keyword == b"Raw profile type iptc":

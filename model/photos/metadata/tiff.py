@@ -8,50 +8,72 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.format.metadata import Block, MetadataBlocks
-from model.photos.metadata import xmp
+from model.photos.metadata import exif, xmp
 from model.photos.metadata.common import Found, View, size
 from model.photos.metadata.tiff_directories import (
+    BITS,
     EXTRA_SAMPLES,
     LAYOUT,
     ORIENTATION,
+    WHOLE_NUMBERS,
     XMP,
     Reader,
     Tag,
     structure,
+    whole_numbers,
 )
 
 IPTC, PHOTOSHOP, ICC = 33723, 34377, 34675
 _DESCRIPTION, _ACROSS, _DOWN, _UNIT = 270, 282, 283, 296
-_MAKER_NOTE = 37500
+_EXIF, _MAKER_NOTE = 34665, 37500
+_MAKER_NOTE_PATH = f"{_EXIF}/{_MAKER_NOTE}"
 _SUB_DIRECTORIES = 330
 _TRANSFER_FUNCTION = 301  # has a value for each level that a sample can have
 _STRIP_BYTES = 1 << 18
 
 
-def read(data: bytes, bits: int) -> Found:
-    """Args: bits: of a sample as it is stored."""
+def read(data: bytes) -> Found:
     found = Found()
     reader = Reader(data)
     tags = reader.tags(reader.first_offset())
+    bits = [whole_numbers(tag, reader.order) for tag in tags if tag.tag == BITS]
+    found.bits = max((1, *bits[-1])) if bits else 1
     blocks = [Block("order", data[:2])]
     for tag in sorted(tags, key=lambda tag: tag.tag):  # as they have to be, and will be
         if tag.tag == _SUB_DIRECTORIES:
             found.left_out.append("pictures in sub-directories")
-        elif tag.tag == _TRANSFER_FUNCTION and bits != 8:
+        elif tag.tag == _TRANSFER_FUNCTION and found.bits != 8:
             found.left_out.append("its transfer function, which is of other bits")
         elif tag.tag not in LAYOUT:
             blocks += _blocks(tag, "")
-    if any(block.kind.startswith(f"34665/{_MAKER_NOTE}:") for block in blocks):
-        found.left_out.append("where its maker note stood, which may point into itself")
     found.blocks = blocks
-    found.left_out += _not_read(reader)
+    found.left_out += _left_out(reader, tags)
     return found
 
 
-def _not_read(reader: Reader) -> list[str]:
+def _left_out(reader: Reader, tags: list[Tag]) -> list[str]:
     """In words; what cannot be read of the layout is for whoever decodes the pixels."""
-    tags = [name for name in reader.unreadable if not (name.isdigit() and int(name) in LAYOUT)]
-    return [*(f"tag {name}, which cannot be read" for name in tags), *reader.problems]
+    unreadable = [name for name in reader.unreadable if not (name.isdigit() and int(name) in LAYOUT)]
+    left_out = [*(f"tag {name}, which cannot be read" for name in unreadable), *reader.problems]
+    if _maker_note_points_at_itself(reader, tags):
+        left_out.append("where its maker note stood, which points into itself")
+    return left_out
+
+
+def _maker_note_points_at_itself(reader: Reader, tags: list[Tag]) -> bool:
+    """Whether a maker note has an offset from the file's beginning to a place within itself.
+
+    Tags move when they are written again, so it would point elsewhere. Such offsets stand at even places.
+    """
+    inside = [each for tag in tags if isinstance(tag.value, list) for each in tag.value]
+    note = next((tag.value for tag in inside if tag.tag == _MAKER_NOTE and isinstance(tag.value, bytes)), b"")
+    start = reader.places.get(_MAKER_NOTE_PATH, 0)
+    for order in "<>":
+        for at in (0, 2):
+            offsets = np.frombuffer(note[at : at + (len(note) - at) // 4 * 4], f"{order}u4")
+            if ((offsets >= start) & (offsets < start + len(note))).any():
+                return True
+    return False
 
 
 def _blocks(tag: Tag, path: str) -> Iterator[Block]:
@@ -85,16 +107,10 @@ def tags_of(blocks: Iterable[Block]) -> tuple[str, list[Tag]]:
 def orientation(blocks: Iterable[Block]) -> int:
     blocks = list(blocks)
     order, tags = tags_of(blocks)
-    found = [_number(tag, order) for tag in tags if tag.tag == ORIENTATION][-1:]
+    asked = [whole_numbers(tag, order) for tag in tags if tag.tag == ORIENTATION][-1:]
+    found = [numbers[0] for numbers in asked if len(numbers) == 1]
     found += [xmp.orientation(tag.value) for tag in tags if tag.tag == XMP and isinstance(tag.value, bytes)]
-    return next((value for value in found if 2 <= value <= 8), 1)
-
-
-def _number(tag: Tag, order: str) -> int:
-    code = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}.get(tag.type)
-    if code is None or not isinstance(tag.value, bytes) or len(tag.value) != struct.calcsize(code):
-        return 0
-    return int(struct.unpack(order + code, tag.value)[0])
+    return exif.first_turn(found)
 
 
 def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
@@ -111,7 +127,7 @@ def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
     for block in blocks:
         number, _, kind = block.kind.partition(":")
         if number == str(ORIENTATION) and block.data:
-            code = {1: "B", 3: "H", 4: "I"}.get(int(kind), "")
+            code = WHOLE_NUMBERS.get(int(kind), "")
             new.append(Block(block.kind, struct.pack(order + code, 1) if code else b""))
         elif number == str(XMP):
             new.append(Block(block.kind, xmp.reset_orientation(block.data)))
@@ -150,7 +166,7 @@ def blocks_of(view: View) -> tuple[list[Block], list[str]]:
             reader = Reader(view.exif)
             order = reader.order
             tags = [tag for tag in reader.tags(reader.first_offset()) if tag.tag not in LAYOUT]
-            could_not += _not_read(reader)
+            could_not += _left_out(reader, tags)
         except ValueError as error:
             could_not.append(f"{size(view.exif)} of EXIF: {error}")
     have = {tag.tag for tag in tags}

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-ORIENTATION, XMP, EXTRA_SAMPLES = 274, 700, 338
+BITS, ORIENTATION, XMP, EXTRA_SAMPLES = 258, 274, 700, 338
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # types of one number, for `struct`
 DIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
 # How pixels are stored, which ends with them: sizes, compressions, strips, tiles, inks, ranges of samples.
 LAYOUT = {
@@ -34,11 +35,13 @@ class Reader:
         order: "<" or ">"; raises ValueError if the file is neither.
         unreadable: tags that cannot be read, those inside a directory as "34665/37500".
         problems: what else cannot be read, in words.
+        places: where the value of each tag begins, by the same names.
     """
 
     data: bytes
     unreadable: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         order = {b"II": "<", b"MM": ">"}.get(self.data[:2])
@@ -80,9 +83,10 @@ class Reader:
             if tag in DIRECTORIES and depth < 3:
                 found.append(Tag(tag, 4, self._sub_directory(at, name, depth)))
                 continue
-            value = self.value(at, kind)
-            if value is not None:
-                found.append(Tag(tag, kind, value))
+            place = self._place(at, kind)
+            if place is not None:
+                found.append(Tag(tag, kind, self.data[place.start : place.stop]))
+                self.places[name] = place.start
             else:
                 self.unreadable.append(name)
         return found
@@ -95,7 +99,8 @@ class Reader:
             self.problems.append(f"directory {name}: {error}")
             return []
 
-    def value(self, at: int, kind: int) -> bytes | None:
+    def _place(self, at: int, kind: int) -> range | None:
+        """Of an entry's value in the file."""
         unit = _BYTES.get(kind)
         place = at + (12 if self.is_big else 8)
         try:
@@ -106,7 +111,7 @@ class Reader:
             return None
         if unit is None or offset + length > len(self.data):
             return None
-        return self.data[offset : offset + length]
+        return range(offset, offset + length)
 
     def count(self, offset: int) -> tuple[int, int]:
         """How many entries a directory has, and where they begin."""
@@ -120,6 +125,14 @@ class Reader:
             return int(struct.unpack_from(self.order + code, self.data, offset)[0])
         except struct.error as error:
             raise ValueError(f"byte {offset} is not in the file") from error
+
+
+def whole_numbers(tag: Tag, order: str) -> tuple[int, ...]:
+    """The whole numbers that a tag holds; none if it holds something else."""
+    code = WHOLE_NUMBERS.get(tag.type)
+    if code is None or not isinstance(tag.value, bytes):
+        return ()
+    return struct.unpack(f"{order}{len(tag.value) // _BYTES[tag.type]}{code}", tag.value)
 
 
 def structure(order: str, tags: Sequence[Tag], after: bytes = b"") -> bytes:

@@ -2,10 +2,9 @@
 
 import struct
 
-import numpy as np
-from numpy.typing import NDArray
+from model.photos.metadata.tiff_directories import EXTRA_SAMPLES, LAYOUT, Reader, whole_numbers
 
-from model.photos.metadata.tiff_directories import EXTRA_SAMPLES, LAYOUT, Reader
+_PHOTOMETRIC, _CMYK = 262, 5
 
 
 def count_pictures(data: bytes) -> int:
@@ -16,8 +15,8 @@ def count_pictures(data: bytes) -> int:
 def only_first_picture(data: bytes) -> bytes:
     """A TIFF of the first directory alone, with the tags of its pixels' layout, for Pillow to read.
 
-    An extra sample that the file says nothing of is called alpha: Pillow would leave it out. What cannot be
-    read of the directory stays as it is.
+    An extra sample that the file says nothing of is called alpha, or Pillow would leave it out; but not
+    beside CMYK, which Pillow reads without alpha only. What cannot be read of the directory stays as it is.
     """
     try:
         reader = Reader(data)
@@ -25,13 +24,14 @@ def only_first_picture(data: bytes) -> bytes:
         count, start = reader.count(first)
     except ValueError:
         return data
+    is_cmyk = _numbers(data, _PHOTOMETRIC) == (_CMYK,)
     entry, wide, counts = (20, 8, "Q") if reader.is_big else (12, 4, "H")
     nothing, alpha = (struct.pack(f"{reader.order}{'Q' if reader.is_big else 'I'}H", 1, v) for v in (0, 2))
     kept = []
     for at in range(start, min(start + count * entry, len(data) - entry + 1), entry):
         tag, kind = struct.unpack_from(f"{reader.order}HH", data, at)
         content = data[at : at + entry]
-        if tag == EXTRA_SAMPLES and kind == 3 and content[4:].startswith(nothing):
+        if tag == EXTRA_SAMPLES and kind == 3 and not is_cmyk and content[4:].startswith(nothing):
             content = content[:4] + alpha + content[4 + len(alpha) :]
         if tag in LAYOUT:
             kept.append(content)
@@ -39,19 +39,16 @@ def only_first_picture(data: bytes) -> bytes:
     return data[:first] + directory + data[first + len(directory) :]
 
 
-def extra_sample(data: bytes) -> int | None:
-    """What its one extra sample is: 1 or 2 for alpha, 0 if the file does not say; None if there is none."""
+def extra_samples(data: bytes) -> tuple[int, ...]:
+    """What its samples beside the colours are: 1 or 2 for alpha, 0 if the file does not say."""
+    return _numbers(data, EXTRA_SAMPLES)
+
+
+def _numbers(data: bytes, number: int) -> tuple[int, ...]:
+    """What a tag of the first picture says."""
     try:
         reader = Reader(data)
         tags = reader.tags(reader.first_offset())
     except ValueError:
-        return None
-    for tag in tags:
-        if tag.tag == EXTRA_SAMPLES and isinstance(tag.value, bytes) and len(tag.value) == 2:
-            return int(struct.unpack(f"{reader.order}H", tag.value)[0])
-    return None
-
-
-def is_padding(data: bytes, extra: NDArray[np.uint8] | None) -> bool:
-    """Whether an extra sample is there for nothing: not said to be anything, and 0 everywhere."""
-    return extra is not None and not extra.any() and extra_sample(data) == 0
+        return ()
+    return next((whole_numbers(tag, reader.order) for tag in tags if tag.tag == number), ())

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import EXIF_HEADER, Found, View, size
+from model.photos.metadata.common import Found, View, size
 
 _STORAGE = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
 _FRAMES = {b"ANIM", b"ANMF"}
@@ -46,17 +46,9 @@ def read(data: bytes) -> Found:
 def orientation(blocks: Iterable[Block]) -> int:
     """Of EXIF, else of XMP."""
     blocks = list(blocks)
-    found = [exif.orientation(_exif(block.data)[1]) for block in blocks if block.kind == "EXIF"]
+    found = [exif.orientation(block.data) for block in blocks if block.kind == "EXIF"]
     found += [xmp.orientation(block.data) for block in blocks if block.kind == "XMP "]
-    return next((value for value in found if value != 1), 1)
-
-
-def _exif(content: bytes) -> tuple[bytes, bytes]:
-    """The header that some writers take over from JPEG, and the TIFF structure."""
-    header = b""
-    while content.startswith(EXIF_HEADER):
-        header, content = header + EXIF_HEADER, content[len(EXIF_HEADER) :]
-    return header, content
+    return exif.first_turn(found)
 
 
 def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
@@ -66,8 +58,7 @@ def turned(blocks: Iterable[Block], applied: int) -> list[Block]:
 
 def _turned(block: Block, applied: int) -> Block:
     if block.kind == "EXIF":
-        header, content = _exif(block.data)
-        return Block(block.kind, header + exif.turned(content, applied))
+        return Block(block.kind, exif.turned(block.data, applied))
     if block.kind == "XMP ":
         return Block(block.kind, xmp.reset_orientation(block.data))
     return block
@@ -80,7 +71,7 @@ def without_profile(blocks: Iterable[Block]) -> list[Block]:
 def view(metadata: MetadataBlocks) -> View:
     known = (_PIXELS, *_FLAGS)
     return View(
-        exif=b"".join([_exif(data)[1] for data in metadata.of_kind("EXIF")][:1]),
+        exif=b"".join([exif.structure(data) for data in metadata.of_kind("EXIF")][:1]),
         icc_profile=b"".join(list(metadata.of_kind("ICCP"))[:1]),
         xmp=b"".join(list(metadata.of_kind("XMP "))[:1]),
         others=tuple(f"{size(b.data)} of {b.kind}" for b in metadata.blocks if b.kind not in known),

@@ -9,7 +9,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from model.photos.errors import UnreadablePhotoError
-from model.photos.metadata import containers, exif, jpeg, xmp
+from model.photos.metadata import containers, exif, xmp
 from model.photos.metadata.png import chunks
 from model.photos.metadata.tiff_directories import Tag
 from model.photos.reading import DecodedPhoto, read_photo
@@ -110,6 +110,107 @@ def test_transparent_colour_is_compared_in_all_its_bits() -> None:
     eight[3, 4] = (1, 2, 3)
     alpha = alpha_of(read_photo(png(eight, 2, 8, [(b"tRNS", struct.pack(">3H", 1, 2, 3))])))
     assert (alpha == 0).sum() == 1 and alpha[3, 4] == 0
+
+
+# --- what is neither carried nor about how pixels are stored is named
+
+
+UNSAID = "an extra sample that is not said to be anything, taken for alpha"
+
+
+@pytest.mark.parametrize(
+    ("layout", "extra", "note"),
+    [
+        ({262: 2}, (0,), UNSAID),
+        ({262: 2}, (2,), None),
+        ({262: 2}, (1,), None),
+        ({262: 1}, (0,), UNSAID),
+        ({262: 2}, (0, 0), "samples beside the colours: 2"),
+        ({262: 2}, (1, 0), "samples beside the colours: 1"),
+        ({262: 5}, (0,), "samples beside the colours: 1"),
+    ],
+)
+def test_extra_samples_are_named_unless_they_come_back(
+    layout: dict[int, int | tuple[int, ...]], extra: tuple[int, ...], note: str | None
+) -> None:
+    samples = {1: 1, 2: 3, 5: 4}[int(str(layout[262]))] + len(extra)
+    pixels = np.repeat(GREY[:, :, None], samples, axis=2)
+    data = tiff(pixels.tobytes(), {258: (8,) * samples, 277: samples, 338: extra, **layout})
+    notes = [each for each in read_photo(data).notes if "CMYK" not in each]
+    assert notes == ([note] if note else [])
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_maker_note_is_named_only_if_it_points_at_its_place(order: str) -> None:
+    def photo_with(note: bytes) -> tuple[bytes, DecodedPhoto]:
+        data = tiff(GREY.tobytes(), {}, [Tag(34665, 4, [Tag(37500, 7, note)])], order)
+        return data, read_photo(data)
+
+    own = b"Maker\0" + bytes(range(200, 250))
+    data, photo = photo_with(own)
+    assert photo.notes == ()
+    assert [b.data for b in read_photo(restored(photo, "TIFF")[0]).metadata.blocks][-1] == own  # type: ignore
+    pointer = struct.pack(f"{order}I", data.index(own) + 20)
+    assert photo_with(own[:8] + pointer + own[12:])[1].notes == (
+        "where its maker note stood, which points into itself",
+    )
+
+
+def gif(*extensions: bytes, after: bytes = b"", aspect: int = 0) -> bytes:
+    """Of one frame, with these extensions ahead of it, each a label and sub-blocks."""
+    data = bytearray(saved(picture(), "GIF"))
+    data[12] = aspect
+    start = 13 + (3 << ((data[10] & 7) + 1))
+    return bytes(data[:start]) + b"".join(b"!" + each for each in extensions) + bytes(data[start:]) + after
+
+
+def test_extensions_of_a_gif_are_carried_or_named() -> None:
+    loops = b"\xff\x0bNETSCAPE2.0\3\1\0\0\0"
+    photo = read_photo(gif(b"\xfe\5words\0", loops, b"\xff\x0bMYPROG 1.00\4data\0"))
+    assert photo.notes == () and photo.metadata is not None
+    assert [(block.kind, block.data) for block in photo.metadata.blocks] == [
+        ("comment", b"words"),
+        ("application", b"NETSCAPE2.0\1\0\0"),
+        ("application", b"MYPROG 1.00data"),
+    ]
+    for data, note in (
+        (gif(b"\xce\4odd!\0"), "an extension of an unknown kind, 206"),
+        (gif(b"\x01\4text\0"), "a text that is drawn over it"),
+        (gif(after=b"more"), "4 bytes after the picture"),
+        (gif(aspect=20), "the shape of its pixels, which are not square"),
+    ):
+        assert read_photo(data).notes == (note,)
+    assert read_photo(gif(after=bytes(100))).notes == ()
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF"])
+def test_items_that_are_not_the_picture_s_are_named(container: str) -> None:
+    data = saved(picture(), container, xmp=b"<x/>")
+    photo, loose = read_photo(data), read_photo(data.replace(b"cdsc", b"none"))
+    assert photo.notes == () and photo.xmp == b"<x/>"
+    assert loose.notes == ("items of metadata that are not the picture's: 1",) and not loose.xmp
+    assert read_photo(data + b"1234567").notes == ("7 bytes after the picture",)
+
+
+def test_pictures_of_a_heif_are_parts_of_it_or_named() -> None:
+    data = saved(picture().resize((80, 64)), "HEIF", thumbnails=[32])
+    assert data.count(b"thmb") == 1 and read_photo(data).notes == ()
+    assert "other pictures: 1" in read_photo(data.replace(b"thmb", b"none")).notes
+
+
+def test_properties_that_the_library_does_not_tell_of_are_named() -> None:
+    light = {"max_content_light_level": 1000, "max_pic_average_light_level": 200}
+    data = saved(picture(), "HEIF", content_light_level=light)
+    assert data.count(b"clli") == 1 and read_photo(data).notes == ()
+    assert read_photo(data.replace(b"clli", b"ndwt")).notes == ("its nominal diffuse white luminance",)
+    assert read_photo(data.replace(b"clli", b"udes")).notes == ("properties of other kinds: udes",)
+
+
+def test_what_is_cut_off_behind_the_pixels_is_named() -> None:
+    whole = saved(picture(), "JPEG")
+    assert read_photo(whole[:-2] + b"\xff\xfe\0\x40words").notes == ("a segment that is cut off",)
+    index = b"\xff\xe2\0\x0cMPF\0II*\0\x08\0"
+    assert "the index of other pictures" in read_photo(whole[:-2] + index + whole[-2:]).notes
 
 
 @pytest.mark.parametrize("kind", [0, 2])
@@ -311,7 +412,7 @@ def test_small_trailers_are_carried_and_large_ones_named() -> None:
     photo = read_photo(data + b"\0\0trailer")
     assert photo.notes == () and restored(photo, "JPEG")[0].endswith(b"\xff\xd9\0\0trailer")
     assert len(read_photo(data + b"trailer" * 100).notes) == 1
-    assert jpeg.read(data + bytes(5000)).left_out == []
+    assert read_photo(data + bytes(5000)).notes == ()
 
 
 @pytest.mark.parametrize("image_format", ["WEBP", "GIF", "PNG", "AVIF"])
