@@ -7,7 +7,7 @@ from model.photos.metadata.common import Found, View, size
 
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL, _COMMENT, _TEXT, _APPLICATION = 0xF9, 0xFE, 0x01, 0xFF
-_ASPECT = 12  # where the shape of its pixels stands, 0 where they are square
+_ASPECT, _SQUARE = 12, (0, 49)  # where the shape of its pixels stands, and what it is of most
 _XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
 _MAGIC_TRAILER = 257  # bytes after an XMP packet, which lead readers of sub-blocks to its end
 
@@ -26,7 +26,7 @@ def read(data: bytes) -> Found:
                 found.left_out.append(f"{size(content)} after the picture")
             elif kind not in (_IMAGE, _CONTROL, _END):
                 found.left_out.append(f"an extension of an unknown kind, {kind}")
-        if data[_ASPECT]:
+        if data[_ASPECT] not in _SQUARE:
             found.left_out.append("the shape of its pixels, which are not square")
     except IndexError:
         found.left_out.append("what follows the part that is broken")

@@ -55,15 +55,15 @@ def _left_out(reader: Reader, tags: list[Tag]) -> list[str]:
     """In words; what cannot be read of the layout is for whoever decodes the pixels."""
     unreadable = [name for name in reader.unreadable if not (name.isdigit() and int(name) in LAYOUT)]
     left_out = [*(f"tag {name}, which cannot be read" for name in unreadable), *reader.problems]
-    if _maker_note_points_at_itself(reader, tags):
-        left_out.append("where its maker note stood, which points into itself")
+    if _maker_note_may_point_into_itself(reader, tags):
+        left_out.append("where its maker note stood, which may point into itself")
     return left_out
 
 
-def _maker_note_points_at_itself(reader: Reader, tags: list[Tag]) -> bool:
-    """Whether a maker note has an offset from the file's beginning to a place within itself.
+def _maker_note_may_point_into_itself(reader: Reader, tags: list[Tag]) -> bool:
+    """Whether a number in it is the offset, from the file's beginning, of a place in it.
 
-    Tags move when they are written again, so it would point elsewhere. Such offsets stand at even places.
+    Tags move when they are written again, so that it would point elsewhere. Offsets stand at even places.
     """
     inside = [each for tag in tags if isinstance(tag.value, list) for each in tag.value]
     note = next((tag.value for tag in inside if tag.tag == _MAKER_NOTE and isinstance(tag.value, bytes)), b"")

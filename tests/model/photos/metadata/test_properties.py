@@ -20,6 +20,8 @@ from tests.model.photos.files import SIDES, picture, png, saved, with_segments
 from tests.model.photos.files import tiff as tiff_file
 
 _JPEG = saved(picture(), "JPEG")
+_GIF = saved(picture(), "GIF")
+_GIF_COLOURS = 13 + (3 << ((_GIF[10] & 7) + 1))  # bytes up to and with its table of colours
 _PIXELS = np.array(picture())
 _EXAMPLES = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -195,6 +197,30 @@ def test_webp(ahead: list[tuple[str, bytes]], after: list[tuple[str, bytes]]) ->
     for container in containers.FORMATS:
         other, _ = restored(photo, container)
         assert read_photo(other).pixels.shape == photo.pixels.shape
+
+
+_LABELS = st.sampled_from([0x01, 0xCE, 0xFE, 0xFF]) | st.integers(0, 255).filter(lambda n: n not in b",;\xf9")
+_SUB_BLOCKS = st.lists(st.binary(min_size=1, max_size=60), min_size=1, max_size=3)
+_NAMED = st.sampled_from([[b"NETSCAPE2.0", b"\1\0\0"], [b"MYPROG 1.00", b"data"], [b"ICCRGBG1012", b"no"]])
+
+
+@_EXAMPLES
+@given(st.lists(st.tuples(_LABELS, _SUB_BLOCKS | _NAMED), max_size=5))
+def test_gif(extensions: list[tuple[int, list[bytes]]]) -> None:
+    added = b"".join(
+        b"!" + bytes([label]) + b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+        for label, parts in extensions
+    )
+    photo = read_photo(_GIF[:_GIF_COLOURS] + added + _GIF[_GIF_COLOURS:])
+    assert photo.metadata is not None and photo.pixels.shape == _PIXELS.shape
+    kinds, whole = {0xFE: "comment", 0xFF: "application"}, [(n, b"".join(parts)) for n, parts in extensions]
+    carried = [Block(kinds[label], content) for label, content in whole if label in kinds]
+    assert list(photo.metadata.blocks) == carried
+    for label, _ in whole:
+        unknown = f"an extension of an unknown kind, {label}"
+        note = "a text that is drawn over it" if label == 1 else unknown
+        assert (note in photo.notes) == (label not in kinds)
+    assert len(photo.notes) == len(whole) - len(carried)
 
 
 @_EXAMPLES
