@@ -1,5 +1,6 @@
 """What the modules for each container share: what is found in a file, and what any format can hold of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from model.format.metadata import Block
@@ -43,6 +44,11 @@ class View:
     comments: tuple[str, ...] = ()
     density: tuple[float, float] | None = None
     others: tuple[str, ...] = ()
+
+
+def more(name: str, contents: Sequence[bytes]) -> tuple[str, ...]:
+    """What is there beside the first of a kind, for formats that hold one of it, in words."""
+    return tuple(f"{size(data)} more of {name}" for data in contents[1:])
 
 
 def size(data: bytes) -> str:

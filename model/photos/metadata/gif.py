@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from model.format.metadata import Block, MetadataBlocks
-from model.photos.metadata.common import Found, View, size
+from model.photos.metadata.common import Found, View, more, size
 
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL, _COMMENT, _TEXT, _APPLICATION = 0xF9, 0xFE, 0x01, 0xFF
@@ -78,10 +78,10 @@ def view(metadata: MetadataBlocks) -> View:
     applications = list(metadata.of_kind("application"))
     packets = [data[len(_XMP) :] for data in applications if data.startswith(_XMP)]
     profiles = [data[len(_ICC) :] for data in applications if data.startswith(_ICC)]
-    known = (_XMP, _ICC)
+    others = [f"{size(data)} of {data[:11]!r}" for data in applications if not data.startswith((_XMP, _ICC))]
     return View(
         icc_profile=b"".join(profiles[:1]),
         xmp=b"".join(packets[:1]),
         comments=tuple(data.decode("latin-1") for data in metadata.of_kind("comment")),
-        others=tuple(f"{size(data)} of {data[:11]!r}" for data in applications if not data.startswith(known)),
+        others=(*others, *more("XMP", packets), *more("ICC profile", profiles)),
     )

@@ -15,7 +15,7 @@ import pillow_heif
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import Found, View, size
+from model.photos.metadata.common import Found, View, more, size
 
 _FILE_BOXES = {b"ftyp", b"meta", b"mdat", b"free", b"skip"}  # of a picture alone
 _META_BOXES = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"idat", b"dinf", b"grpl", b"free"}
@@ -252,7 +252,7 @@ def view(metadata: MetadataBlocks) -> View:
         exif=b"".join(exifs[:1]),
         icc_profile=b"".join(profiles[:1]),
         xmp=b"".join(packets[:1]),
-        others=tuple(others),
+        others=(*others, *more("EXIF", exifs), *more("XMP", packets)),
     )
 
 

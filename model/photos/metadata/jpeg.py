@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import EXIF_HEADER, Found, View, size
+from model.photos.metadata.common import EXIF_HEADER, Found, View, more, size
 from model.photos.metadata.tiff_directories import Reader, whole_numbers
 
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
@@ -140,29 +140,32 @@ def without_profile(blocks: Iterable[Block]) -> list[Block]:
 
 
 def view(metadata: MetadataBlocks) -> View:
-    app1, icc = list(metadata.of_kind("APP1")), []
-    for data in metadata.of_kind("APP2"):
-        if data.startswith(ICC_HEADER):
-            icc.append(data[len(ICC_HEADER) :])
-    all_exif = [exif.structure(data) for data in app1 if data.startswith(EXIF_HEADER)]
-    all_xmp = [data[len(XMP_HEADER) :] for data in app1 if data.startswith(XMP_HEADER)]
-    others = [f"{size(data)} of APP1" for data in app1 if not data.startswith((EXIF_HEADER, XMP_HEADER))]
+    exifs, packets, icc, comments, others = [], [], [], [], list[str]()
     iptc = b""
-    for data in metadata.of_kind("APP13"):
-        iptc = iptc or _iptc(data)
-    known = {"APP0", "APP1", "APP14", "COM", _TRAILER}
-    for block in metadata.blocks:
-        is_known = block.kind in known or block.data.startswith((ICC_HEADER, PHOTOSHOP_HEADER))
-        if not is_known:
-            others.append(f"{size(block.data)} of {block.kind}")
+    for kind, data in ((block.kind, block.data) for block in metadata.blocks):
+        if kind == "APP1" and data.startswith(EXIF_HEADER):
+            exifs.append(exif.structure(data))
+        elif kind == "APP1" and data.startswith(XMP_HEADER):
+            packets.append(data[len(XMP_HEADER) :])
+        elif kind == "APP2" and data.startswith(ICC_HEADER):
+            icc.append(data[len(ICC_HEADER) :])
+        elif kind == "COM":
+            comments.append(_text(data))
+        elif kind == "APP13" and data.startswith(PHOTOSHOP_HEADER):
+            iptc = iptc or _iptc(data)
+            others += [f"{size(data)} of Photoshop's resources"] * (data != _photoshop(iptc))
+        elif kind == "APP0" and data.startswith(_JFIF):
+            others += [f"{size(data[14:])} of thumbnail"] * (len(data) > 14)
+        elif not (kind == "APP14" and data.startswith(_ADOBE)):  # which is about how pixels are stored
+            others.append(f"{size(data)} of {kind}")
     return View(
-        exif=b"".join(all_exif[:1]),
+        exif=b"".join(exifs[:1]),
         icc_profile=b"".join(part[2:] for part in sorted(icc)),
-        xmp=b"".join(all_xmp[:1]),
+        xmp=b"".join(packets[:1]),
         iptc=iptc,
-        comments=tuple(_text(data) for data in metadata.of_kind("COM")),
+        comments=tuple(comments),
         density=_density(metadata),
-        others=(*others, *(f"{size(data)} more of EXIF" for data in all_exif[1:])),
+        others=(*others, *more("EXIF", exifs), *more("XMP", packets)),
     )
 
 
@@ -191,6 +194,12 @@ def _iptc(photoshop: bytes) -> bytes:
     return photoshop[at + 12 : at + 12 + length]
 
 
+def _photoshop(iptc: bytes) -> bytes:
+    """Photoshop's resources that are IPTC records alone."""
+    resource = _IPTC_RESOURCE + struct.pack(">I", len(iptc)) + iptc
+    return PHOTOSHOP_HEADER + resource + b"\0" * (len(iptc) % 2)
+
+
 def blocks_of(view: View) -> tuple[list[Block], list[str]]:
     """The segments that hold what came from another container, and what they cannot hold."""
     blocks: list[Block] = []
@@ -211,8 +220,7 @@ def blocks_of(view: View) -> tuple[list[Block], list[str]]:
     for number, part in enumerate(parts, start=1):
         blocks.append(Block("APP2", ICC_HEADER + bytes([number, len(parts)]) + part))
     if view.iptc:
-        resource = _IPTC_RESOURCE + struct.pack(">I", len(view.iptc)) + view.iptc
-        content = PHOTOSHOP_HEADER + resource + b"\0" * (len(view.iptc) % 2)
+        content = _photoshop(view.iptc)
         if len(content) > MOST_IN_A_SEGMENT:
             could_not.append(f"{size(view.iptc)} of IPTC, more than a JPEG's segment holds")
         else:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import Found, View, size
+from model.photos.metadata.common import Found, View, more, size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -218,7 +218,7 @@ def view(metadata: MetadataBlocks) -> View:
         iptc=iptc,
         comments=tuple(comments),
         density=density,
-        others=tuple(others),
+        others=(*others, *more("EXIF", exifs), *more("XMP", packets)),
     )
 
 

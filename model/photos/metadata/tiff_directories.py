@@ -35,13 +35,11 @@ class Reader:
         order: "<" or ">"; raises ValueError if the file is neither.
         unreadable: tags that cannot be read, those inside a directory as "34665/37500".
         problems: what else cannot be read, in words.
-        places: where the value of each tag begins, by the same names.
     """
 
     data: bytes
     unreadable: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    places: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         order = {b"II": "<", b"MM": ">"}.get(self.data[:2])
@@ -83,10 +81,9 @@ class Reader:
             if tag in DIRECTORIES and depth < 3:
                 found.append(Tag(tag, 4, self._sub_directory(at, name, depth)))
                 continue
-            place = self._place(at, kind)
-            if place is not None:
-                found.append(Tag(tag, kind, self.data[place.start : place.stop]))
-                self.places[name] = place.start
+            value = self.value(at, kind)
+            if value is not None:
+                found.append(Tag(tag, kind, value))
             else:
                 self.unreadable.append(name)
         return found
@@ -99,8 +96,7 @@ class Reader:
             self.problems.append(f"directory {name}: {error}")
             return []
 
-    def _place(self, at: int, kind: int) -> range | None:
-        """Of an entry's value in the file."""
+    def value(self, at: int, kind: int) -> bytes | None:
         unit = _BYTES.get(kind)
         place = at + (12 if self.is_big else 8)
         try:
@@ -111,7 +107,7 @@ class Reader:
             return None
         if unit is None or offset + length > len(self.data):
             return None
-        return range(offset, offset + length)
+        return self.data[offset : offset + length]
 
     def count(self, offset: int) -> tuple[int, int]:
         """How many entries a directory has, and where they begin."""

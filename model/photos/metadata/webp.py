@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import Found, View, size
+from model.photos.metadata.common import Found, View, more, size
 
 _STORAGE = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
 _FRAMES = {b"ANIM", b"ANMF"}
@@ -69,12 +69,15 @@ def without_profile(blocks: Iterable[Block]) -> list[Block]:
 
 
 def view(metadata: MetadataBlocks) -> View:
+    exifs = [exif.structure(data) for data in metadata.of_kind("EXIF")]
+    profiles, packets = list(metadata.of_kind("ICCP")), list(metadata.of_kind("XMP "))
     known = (_PIXELS, *_FLAGS)
+    others = [f"{size(b.data)} of {b.kind}" for b in metadata.blocks if b.kind not in known]
     return View(
-        exif=b"".join([exif.structure(data) for data in metadata.of_kind("EXIF")][:1]),
-        icc_profile=b"".join(list(metadata.of_kind("ICCP"))[:1]),
-        xmp=b"".join(list(metadata.of_kind("XMP "))[:1]),
-        others=tuple(f"{size(b.data)} of {b.kind}" for b in metadata.blocks if b.kind not in known),
+        exif=b"".join(exifs[:1]),
+        icc_profile=b"".join(profiles[:1]),
+        xmp=b"".join(packets[:1]),
+        others=(*others, *more("EXIF", exifs), *more("XMP", packets), *more("ICC profile", profiles)),
     )
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
+from model.format.metadata import Block
 from model.photos.errors import UnreadablePhotoError
-from model.photos.metadata import containers, exif, xmp
+from model.photos.metadata import containers, exif, webp, xmp
 from model.photos.metadata.png import chunks
-from model.photos.metadata.tiff_directories import Tag
+from model.photos.metadata.tiff_directories import Tag, structure
 from model.photos.reading import DecodedPhoto, read_photo
 from tests.model.photos.files import SIDES, exif_structure, picture, png, saved, tiff, with_segments
 from tests.model.photos.metadata.test_properties import restored
@@ -140,20 +141,61 @@ def test_extra_samples_are_named_unless_they_come_back(
     assert notes == ([note] if note else [])
 
 
-@pytest.mark.parametrize("order", "<>")
-def test_a_maker_note_is_named_only_if_it_points_at_its_place(order: str) -> None:
-    def photo_with(note: bytes) -> tuple[bytes, DecodedPhoto]:
-        data = tiff(GREY.tobytes(), {}, [Tag(34665, 4, [Tag(37500, 7, note)])], order)
-        return data, read_photo(data)
+PLACE = "where its maker note stood, from which it may count offsets"
 
-    own = b"Maker\0" + bytes(range(200, 250))
-    data, photo = photo_with(own)
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [(b"Apple iOS\0\0\1", ()), (b"Nikon\0\2\x10\0\0MM", ()), (b"Nikon\0\1\0", (PLACE,)), (b"", (PLACE,))],
+)
+def test_a_maker_note_is_named_only_if_its_place_may_matter(start: bytes, named: tuple[str, ...]) -> None:
+    note = start + bytes(range(100))
+    inside = [Tag(37500, 7, note)]
+    photo = read_photo(tiff(GREY.tobytes(), {}, [Tag(34665, 4, inside)]))
     again = read_photo(restored(photo, "TIFF")[0]).metadata
-    assert photo.notes == () and again is not None and again.blocks[-1].data == own
-    pointer = struct.pack(f"{order}I", data.index(own) + 20)
-    assert photo_with(own[:8] + pointer + own[12:])[1].notes == (
-        "where its maker note stood, which may point into itself",
-    )
+    assert photo.notes == named and again is not None and again.blocks[-1].data == note
+    jpeg_photo = read_photo(with_segments(saved(picture(), "JPEG"), [(0xE1, EXIF + exif_of(inside))]))
+    assert jpeg_photo.notes == () and restored(jpeg_photo, "TIFF")[1] == list(named)
+    assert restored(jpeg_photo, "JPEG")[1] == []
+
+
+def exif_of(inside: list[Tag]) -> bytes:
+    return structure("<", [Tag(34665, 4, inside)])
+
+
+def test_what_another_format_cannot_hold_twice_is_named() -> None:
+    chunks_ahead = [(b"eXIf", SIX), (b"eXIf", SIX), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>")] * 2
+    assert restored(read_photo(png(RGB, 2, 8, chunks_ahead)), "TIFF")[1] == [
+        *["26 bytes more of EXIF"] * 3,
+        "4 bytes more of XMP",
+    ]
+    blocks = [Block(*each) for each in [("VP8X", b""), ("EXIF", SIX), ("EXIF", SIX), ("XMP ", b"<x/>")]]
+    doubled = webp.apply([*blocks, Block("XMP ", b"<y/>")], saved(picture(), "WEBP"), *SIDES)
+    more = ["26 bytes more of EXIF", "4 bytes more of XMP"]
+    assert restored(read_photo(doubled), "JPEG")[1] == more and restored(read_photo(doubled), "WEBP")[1] == []
+
+
+def test_what_another_format_cannot_hold_of_a_jpeg_is_named() -> None:
+    segments = [
+        (0xE0, b"HEAPJPGM" + bytes(20)),
+        (0xE0, b"JFIF\0\1\1\1\0\x48\0\x48\1\1\0\0\0"),
+        (0xE1, XMP + b"<x/>"),
+        (0xE1, XMP + b"<y/>"),
+        (0xE1, b"other"),
+        (0xE5, b"of five"),
+        (0xED, b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\2ab8BIM\4\x0c\0\0\0\0\0\2cd"),
+    ]
+    photo = read_photo(with_segments(saved(picture(), "JPEG"), segments) + b"trailer")
+    assert photo.notes == () and restored(photo, "JPEG")[1] == []
+    assert restored(photo, "TIFF")[1] == [
+        "28 bytes of APP0",
+        "3 bytes of thumbnail",
+        "5 bytes of APP1",
+        "7 bytes of APP5",
+        "42 bytes of Photoshop's resources",
+        "7 bytes of trailer",
+        "4 bytes more of XMP",
+    ]
 
 
 def test_what_is_odd_about_a_gif_is_named() -> None:
