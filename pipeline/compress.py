@@ -11,15 +11,14 @@ from model.weights.loading import DEFAULT_MODEL, read_config
 from pipeline.execution import Execution
 from transforms.balance import Balance
 from transforms.encode import EncodeHandler
-from transforms.find import FindPhotos, Source
+from transforms.find import FindFiles, Source
 from transforms.load import LOADED, REJECTED, load_or_reject
-from transforms.manifest.reading import manifest_folder
+from transforms.manifest.reading import run_folder
 from transforms.manifest.rows import Run, new_run_id
 from transforms.manifest.runs import RunRecord, begin_run
 from transforms.manifest.writing import WriteManifest
-from transforms.progress import report_found, report_row
+from transforms.progress import report_finished, report_row
 from transforms.resume import DONE, TO_DO, SkipFinished
-from transforms.storage.files import join
 from transforms.threaded_map import ThreadedMap
 from transforms.write import write_rgc
 
@@ -63,7 +62,7 @@ def begin(job: CompressJob) -> None:
     """
     run = job.run
     record = RunRecord(run.run_id, job.source.uri, run.model, run.settings)
-    begin_run(join(manifest_folder(job.output), f"run={run.run_id}"), record)
+    begin_run(run_folder(job.output, run.run_id), record)
 
 
 def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) -> None:
@@ -71,12 +70,8 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
     run, progress, stop = job.run, execution.progress_path, execution.stop_path
     handler = EncodeHandler(job.settings, job.device, execution.batch_pixels, execution.threads)
     load = partial(load_or_reject, run=run)
-    found = (
-        pipeline
-        | "Find" >> FindPhotos(job.source, job.output)
-        | "ReportFound" >> beam.Map(report_found, progress)
-    )
-    photos = found | "SkipFinished" >> SkipFinished(run, job.output, job.source.base, stop)
+    found = pipeline | "Find" >> FindFiles(job.source, output=job.output, progress_path=progress)
+    photos = found | "SkipFinished" >> SkipFinished(run, job.output, job.source, stop)
     loaded = (
         photos[TO_DO]
         | "Balance" >> Balance(execution.workers)
@@ -92,8 +87,9 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
         | "Write" >> write.with_resource_hints(**execution.hints)
     )
     rows = (
-        encoded | "ReportEncoded" >> beam.Map(report_row, False, progress),
-        loaded[REJECTED] | "ReportRejected" >> beam.Map(report_row, False, progress),
-        photos[DONE] | "ReportFinished" >> beam.Map(report_row, True, progress),
+        encoded | "ReportEncoded" >> beam.Map(report_row, progress),
+        loaded[REJECTED] | "ReportRejected" >> beam.Map(report_row, progress),
     )
-    rows | "Manifest" >> WriteManifest(job.output, run.run_id, found)
+    finished = photos[DONE] | "ReportFinished" >> beam.Map(report_finished, progress)
+    regroup = execution.workers is None
+    rows | "Manifest" >> WriteManifest(job.output, run.run_id, found, finished, regroup)

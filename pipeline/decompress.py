@@ -11,11 +11,11 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipeline.execution import Execution
 from transforms.balance import Balance
-from transforms.find import Source, list_source
+from transforms.find import FindFiles, Source
 from transforms.manifest.restored import DONE, SCHEMA, TO_DO, RestoredRow, SkipRestored, Wanted, rows_folder
 from transforms.manifest.rows import new_run_id
 from transforms.manifest.writing import WriteRows
-from transforms.progress import ProgressEvent, report, report_found
+from transforms.progress import ProgressEvent, report
 from transforms.restore import DecodeHandler, load_rgc, write_image
 from transforms.storage.files import join
 from transforms.threaded_map import ThreadedMap
@@ -43,12 +43,7 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
     load = ThreadedMap(partial(load_rgc, iterations=job.iterations), execution.prefetch, stop)
     decode = RunInference(DecodeHandler(job.device, execution.threads))
     write = beam.Map(write_image, wanted, stop)
-    found = (
-        pipeline
-        | beam.Create([job.source])
-        | "Find" >> beam.FlatMap(list_source, ".rgc")
-        | "ReportFound" >> beam.Map(report_found, progress)
-    )
+    found = pipeline | "Find" >> FindFiles(job.source, ".rgc", progress_path=progress)
     files = found | "SkipRestored" >> SkipRestored(wanted, stop)
     decoded = (
         files[TO_DO]
@@ -61,9 +56,8 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
         decoded | "Report" >> beam.Map(_report_restored, False, progress),
         files[DONE] | "ReportDone" >> beam.Map(_report_restored, True, progress),
     )
-    count = found | "CountFound" >> beam.combiners.Count.Globally()
     prefix = join(rows_folder(job.output), f"restored={job.run_id}/rows")
-    rows | "Rows" >> WriteRows(prefix, SCHEMA, count)
+    rows | "Rows" >> WriteRows(prefix, SCHEMA, regroup=execution.workers is None)
 
 
 def count_restored(result: PipelineResult) -> tuple[int, int]:

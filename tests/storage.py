@@ -33,6 +33,7 @@ class Storage:
         fault_rate: the share of requests that go wrong.
         latency: seconds that each request takes longer.
         page_size: objects in a page of a listing; Google's are of 1,000.
+        most_at_once: requests that have waited out their latency at the same time.
         retries: requests that repeat an earlier one, but for the parts of an upload.
     """
 
@@ -43,6 +44,8 @@ class Storage:
     latency: float = 0.0
     page_size: int = 1000
     requests: int = 0
+    under_way: int = 0
+    most_at_once: int = 0
     retries: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     calls: set[str] = field(default_factory=set)
@@ -101,8 +104,8 @@ class _Server(ThreadingHTTPServer):
 class _Proxy(BaseHTTPRequestHandler):
     """Passes requests on, but for faults.
 
-    It refuses those for another generation than is there, and lists in pages: the emulator itself looks at
-    no generations, and lists everything at once.
+    It refuses those for another generation than is there, and lists in pages, from one name to another: the
+    emulator itself looks at no generations, and lists everything at once.
     """
 
     protocol_version = "HTTP/1.1"
@@ -115,7 +118,10 @@ class _Proxy(BaseHTTPRequestHandler):
     def handle_one(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.storage.count(self.path, self.headers)
+        self.storage.under_way += 1
+        self.storage.most_at_once = max(self.storage.most_at_once, self.storage.under_way)
         time.sleep(self.storage.latency)
+        self.storage.under_way -= 1
         fault = self.storage.next_fault()
         if fault == "stall":
             time.sleep(self.storage.stall_seconds)
@@ -168,7 +174,10 @@ class _Proxy(BaseHTTPRequestHandler):
 
     def _page(self, content: bytes) -> bytes:
         listing = json.loads(content)
-        first = int(parse_qs(urlsplit(self.path).query).get("pageToken", ["0"])[0])
+        query = {key: values[0] for key, values in parse_qs(urlsplit(self.path).query).items()}
+        start, end = query.get("startOffset", ""), query.get("endOffset", "\U0010ffff")
+        listing["items"] = [item for item in listing["items"] if start <= item["name"] < end]
+        first = int(query.get("pageToken", "0"))
         after = first + self.storage.page_size
         if after < len(listing["items"]):
             listing["nextPageToken"] = str(after)

@@ -22,7 +22,8 @@ class Balance(beam.PTransform):
     A local runner gives each worker process a fixed share of the keys. So each key is a shard with as many
     bytes as any other: photos are grouped by size, and each group is spread over all shards. Bytes stand for
     pixels, which are only known once a photo is read.
-    With None the runner shares work out as it goes, as Dataflow does; then each photo is an element.
+    With None the runner shares work out as it goes, as Dataflow does; then each photo is an element. For one
+    worker there is nothing to share out: it begins with the first photo while others are still to be found.
     """
 
     def __init__(self, workers: int | None) -> None:
@@ -32,6 +33,8 @@ class Balance(beam.PTransform):
     def expand(self, photos: beam.PCollection[Photo]) -> beam.PCollection[Photo]:
         if self._workers is None:
             return photos | beam.Reshuffle()
+        if self._workers == 1:
+            return photos
         counts = photos | "Sizes" >> beam.Map(size_class) | beam.combiners.Count.PerElement()
         return (
             photos

@@ -1,13 +1,21 @@
-"""Stage 1: lists the input."""
+"""Stage 1: lists the input, in parts, ahead of what is done with it."""
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice, pairwise
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from transforms.elements import Photo
+from transforms.inventory import inventory_files, read_inventory
+from transforms.progress import report_found
+from transforms.storage import gcs
 from transforms.storage.files import (
     OUTPUT_FOLDERS,
     find_status,
@@ -15,11 +23,14 @@ from transforms.storage.files import (
     is_remote,
     is_utf8,
     join,
-    list_folder,
 )
-from transforms.storage.gcs import list_glob
 from transforms.storage.local import status_of
 from transforms.storage.status import Status
+from transforms.threaded_map import windowed
+
+# Photos that are listed at once. The first of them wait for the others; progress is known so far ahead.
+_LOCAL_CHUNK, _REMOTE_CHUNK = 50_000, 5_000
+_PARTS_AHEAD = 15  # each with one chunk in memory
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,17 @@ class Source:
         uri: the folder, gs:// prefix, glob or file.
         base: what comes before `relative` in the URI of every file of it.
         kind: "folder", "glob" or "file"; a prefix is a folder.
+        first, last: of a prefix, only objects with names from `first` on, and up to and without `last`; empty
+            for all.
+        inventory: files, or one of them, that are read instead of listing a prefix.
     """
 
     uri: str
     base: str
     kind: str
+    first: str = ""
+    last: str = ""
+    inventory: str = ""
 
 
 def find_source(uri: str) -> Source:
@@ -45,6 +62,29 @@ def find_source(uri: str) -> Source:
         ValueError: it is neither a local path nor gs://.
     """
     return _find_objects(uri) if is_remote(uri) else _find_local(uri)
+
+
+def with_inventory(source: Source, inventory: str) -> Source:
+    """A prefix whose objects are read off an inventory, see `read_inventory`.
+
+    Raises:
+        ValueError: the source is no gs:// prefix, or the first file is no inventory.
+        OSError: there is no inventory, or it cannot be read.
+    """
+    if source.kind != "folder" or not is_remote(source.uri):
+        raise ValueError(f"{source.uri}: an inventory is of a {gcs.SCHEME} prefix; this is no prefix")
+    next(read_inventory(inventory_files(inventory)[0], source.uri), None)
+    return replace(source, inventory=inventory)
+
+
+def cut_source(source: Source) -> list[Source]:
+    """A source in parts that can be listed at the same time: a prefix by the folders below it."""
+    if source.inventory:
+        return [replace(source, inventory=file) for file in inventory_files(source.inventory)]
+    if source.kind != "folder" or not is_remote(source.uri):
+        return [source]
+    cuts = ["", *gcs.cut_folder(source.uri), ""]
+    return [replace(source, first=first, last=last) for first, last in pairwise(cuts)]
 
 
 def list_source(source: Source, suffix: str = "") -> Iterator[Photo]:
@@ -69,18 +109,24 @@ def _find_objects(uri: str) -> Source:
     # Stores make an object called "photos/" for an empty folder. Photos are below it.
     if not uri.endswith("/") and find_status(uri) is not None:
         return Source(uri, _folder_of(uri), "file")
-    if next(list_folder(uri), None) is not None:
+    if next(gcs.list_folder(uri), None) is not None:
         return Source(uri, join(uri, ""), "folder")
-    if is_glob(uri) and next(list_glob(uri), None) is not None:
+    if is_glob(uri) and next(gcs.list_glob(uri), None) is not None:
         return Source(uri, _fixed_part(uri), "glob")
     raise FileNotFoundError(f"{uri}: no such object, and none is below it or matches it")
 
 
 def _list_objects(source: Source) -> Iterator[Photo]:
+    if source.inventory:
+        objects = read_inventory(source.inventory, source.uri)
+        return (_reference(uri, source.base, size, fingerprint) for uri, size, fingerprint in objects)
     if source.kind == "file":
         found = find_status(source.uri)
         return iter([] if found is None else [_photo(found, source.base)])
-    statuses = list_glob(source.uri) if source.kind == "glob" else list_folder(source.uri)
+    if source.kind == "glob":
+        statuses = gcs.list_glob(source.uri)
+    else:
+        statuses = gcs.list_folder(source.uri, source.first, source.last)
     return (_photo(status, source.base) for status in statuses)
 
 
@@ -123,17 +169,48 @@ def _walk(folder: str) -> Iterator[Photo]:
     while to_walk:
         links: list[str] = []
         for start in to_walk:
-            for parent, folders, names in os.walk(start, onerror=errors.append):
-                if not _is_new(parent, seen):
-                    folders.clear()
-                    continue
-                folders.sort()
-                links += (join(parent, name) for name in folders if os.path.islink(join(parent, name)))
-                for name in sorted(names):
-                    yield _look(join(parent, name), join(folder, ""))
+            for path in _walk_in_order(start, seen, links, errors):
+                yield _look(path, join(folder, ""))
         to_walk = sorted(links)
     for denied in errors:
         yield _unreadable(str(denied.filename), join(folder, ""), str(denied))
+
+
+def _walk_in_order(
+    folder: str, seen: set[tuple[int, int]], links: list[str], errors: list[OSError]
+) -> Iterator[str]:
+    """The files of a folder in the order of their whole paths, as `SkipFinished` wants them.
+
+    Adds links to folders, and folders that cannot be listed, to `links` and `errors`.
+    """
+    to_do = [iter([join(folder, "")])]
+    while to_do:
+        path = next(to_do[-1], None)
+        if path is None:
+            to_do.pop()
+        elif not path.endswith("/"):
+            yield path
+        elif len(to_do) > 1 and os.path.islink(path[:-1]):
+            links.append(path[:-1])
+        elif _is_new(path, seen):
+            try:
+                to_do.append(iter(_entries(path[:-1] or "/")))
+            except OSError as error:
+                errors.append(error)
+
+
+def _entries(folder: str) -> list[str]:
+    """What lies in a folder, in order; paths of folders end with a slash."""
+    with os.scandir(folder) as entries:
+        names = [entry.name + "/" if _is_folder(entry) else entry.name for entry in entries]
+    return [join(folder, name) for name in sorted(names)]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # not even that can be found out
+        return False
 
 
 def _is_new(folder: str, seen: set[tuple[int, int]]) -> bool:
@@ -157,14 +234,18 @@ def _look(path: str, base: str) -> Photo:
 
 
 def _photo(status: Status, base: str) -> Photo:
-    if not is_utf8(status.uri):  # neither Beam nor Parquet can hold it
-        return _unreadable(status.uri, base, "its name is not UTF-8")
-    relative = status.uri.removeprefix(base)
+    return _reference(status.uri, base, status.size, status.fingerprint, status.modified_ns)
+
+
+def _reference(uri: str, base: str, size: int, fingerprint: str, modified_ns: int | None = None) -> Photo:
+    if not is_utf8(uri):  # neither Beam nor Parquet can hold it
+        return _unreadable(uri, base, "its name is not UTF-8")
+    relative = uri.removeprefix(base)
     reason = ""
     if not {"", ".", ".."}.isdisjoint(relative.split("/")):
         # An object may be called so. As a path, a//b is a/b, and ../b lies outside OUTPUT.
         reason = f"{relative}: an empty part, . or .. in a name makes it no path"
-    return Photo(status.uri, relative, status.size, status.fingerprint, reason, status.modified_ns)
+    return Photo(uri, relative, size, fingerprint, reason, modified_ns)
 
 
 def _unreadable(path: str, base: str, reason: str) -> Photo:
@@ -172,22 +253,76 @@ def _unreadable(path: str, base: str, reason: str) -> Photo:
     return Photo(path, path.removeprefix(base), 0, "", reason)
 
 
-class FindPhotos(beam.PTransform):
+class FindFiles(beam.PTransform):
     """One `Photo` for each file of `source`, except what rgc itself has written to `output`.
 
-    Local paths are absolute, so that files in `output` are recognised.
+    A prefix is listed in parts, each in the order of names. Photos go on as they are found.
+
+    Args:
+        suffix: see `list_source`.
+        output: local paths are absolute, so that files in it are recognised.
+        progress_path: see `report`.
     """
 
-    def __init__(self, source: Source, output: str) -> None:
+    def __init__(
+        self, source: Source, suffix: str = "", output: str | None = None, progress_path: str | None = None
+    ) -> None:
         super().__init__()
         self._source = source
-        self._outputs = tuple(join(output, f"{folder}/") for folder in OUTPUT_FOLDERS)
+        ours = () if output is None else tuple(join(output, f"{folder}/") for folder in OUTPUT_FOLDERS)
+        self._list = ListParts(suffix, ours, progress_path)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Photo]:
-        outputs = self._outputs
         return (
             pipeline
             | beam.Create([self._source])
-            | "List" >> beam.FlatMap(list_source)
-            | "NotOutput" >> beam.Filter(lambda photo: not photo.uri.startswith(outputs))
+            | "Cut" >> beam.FlatMap(cut_source)
+            | beam.Reshuffle()
+            | "List" >> beam.ParDo(self._list).with_output_types(Photo)
         )
+
+
+class ListParts(beam.DoFn):
+    """Lists parts of a source in threads, before their turn. Parts are in the global window.
+
+    Args:
+        without: files whose URIs begin so are left out.
+    """
+
+    def __init__(self, suffix: str, without: tuple[str, ...], progress_path: str | None) -> None:
+        self._suffix = suffix
+        self._without = without
+        self._progress_path = progress_path
+
+    def setup(self) -> None:
+        self._threads = ThreadPoolExecutor(_PARTS_AHEAD + 1)
+
+    def start_bundle(self) -> None:
+        self._ahead: deque[tuple[Callable[[], Future[list[Photo]]], Future[list[Photo]]]] = deque()
+
+    def process(self, part: Source) -> Iterator[Photo]:
+        listed = list_source(part, self._suffix)
+        found = (photo for photo in listed if not photo.uri.startswith(self._without))
+        size = _REMOTE_CHUNK if is_remote(part.uri) else _LOCAL_CHUNK
+        next_chunk = partial(self._threads.submit, self._chunk, found, size)
+        self._ahead.append((next_chunk, next_chunk()))
+        if len(self._ahead) > _PARTS_AHEAD:
+            yield from self._next_part()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._ahead:
+            yield from map(windowed, self._next_part())
+
+    def teardown(self) -> None:
+        self._threads.shutdown()
+
+    def _next_part(self) -> Iterator[Photo]:
+        next_chunk, chunk = self._ahead.popleft()
+        while photos := chunk.result():
+            chunk = next_chunk()
+            yield from photos
+
+    def _chunk(self, found: Iterator[Photo], size: int) -> list[Photo]:
+        photos = list(islice(found, size))
+        report_found(photos, self._progress_path)
+        return photos

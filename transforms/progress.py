@@ -9,7 +9,10 @@ import contextlib
 import errno
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+import pyarrow as pa
 
 from transforms.elements import Photo
 from transforms.manifest.rows import ManifestRow
@@ -24,6 +27,7 @@ class ProgressEvent:
     """A photo that was found (`status` "found") or finished (its row's status).
 
     Attributes:
+        uri: empty where it stands for several `photos` with the same status.
         resumed: finished in an earlier run.
         pixels: 0 where unknown.
     """
@@ -35,6 +39,7 @@ class ProgressEvent:
     saved_bytes: int = 0
     reason: str = ""
     resumed: bool = False
+    photos: int = 1
 
 
 def report(event: ProgressEvent, path: str | None) -> None:
@@ -68,15 +73,29 @@ def stop_if_full(error: Exception, path: str | None) -> None:
         request_stop(path, OUTPUT_FULL)
 
 
-def report_found(photo: Photo, path: str | None) -> Photo:
-    report(ProgressEvent(photo.uri, "found", photo.size), path)
-    return photo
+def report_found(photos: Sequence[Photo], path: str | None) -> None:
+    source_bytes = sum(photo.size for photo in photos)
+    report(ProgressEvent("", "found", source_bytes, photos=len(photos)), path)
 
 
-def report_row(row: ManifestRow, resumed: bool, path: str | None) -> ManifestRow:
+def report_row(row: ManifestRow, path: str | None) -> ManifestRow:
     pixels, reason = (row.width or 0) * (row.height or 0), row.reason or ""
-    event = ProgressEvent(
-        row.source_uri, row.status, row.source_bytes, pixels, row.saved_bytes, reason, resumed
-    )
+    event = ProgressEvent(row.source_uri, row.status, row.source_bytes, pixels, row.saved_bytes, reason)
     report(event, path)
     return row
+
+
+def report_finished(rows: pa.Table, path: str | None) -> pa.Table:
+    """Reports rows of photos that earlier runs have finished."""
+    sums = [("source_bytes", "sum"), ("saved_bytes", "sum"), ("status", "count")]
+    for each in rows.group_by("status").aggregate(sums).to_pylist():
+        event = ProgressEvent(
+            "",
+            each["status"],
+            each["source_bytes_sum"],
+            saved_bytes=each["saved_bytes_sum"],
+            resumed=True,
+            photos=each["status_count"],
+        )
+        report(event, path)
+    return rows

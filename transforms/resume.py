@@ -1,55 +1,79 @@
 """Stage 2: skips photos that earlier runs have finished."""
 
 import logging
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-from apache_beam.pvalue import TaggedOutput
+import pyarrow as pa
+from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from model.format.container import RgcError, RgcFile, read_rgc
 from transforms.elements import Photo
-from transforms.manifest.reading import manifest_files, manifest_folder, read_rows
+from transforms.find import Source
+from transforms.manifest.earlier import EarlierRows
+from transforms.manifest.reading import manifest_folder
 from transforms.manifest.rows import ManifestRow, Run
-from transforms.storage.files import is_utf8, join, list_folder, read_bytes
+from transforms.manifest.runs import RunRecord, newest_files
+from transforms.manifest.schema import SCHEMA
+from transforms.manifest.writing import table_of
+from transforms.storage.files import find_statuses, join, read_bytes
 from transforms.storage.gcs import CONNECTIONS
 from transforms.storage.status import Status
-from transforms.threaded_map import ThreadedMap
+from transforms.threaded_map import windowed
 
 _LOG = logging.getLogger(__name__)
 
 DONE = "done"
 TO_DO = "to_do"
 _SUFFIX = ".rgc"
+_CHUNK = 5_000  # photos looked at together; with rows and files, some 10 MB
+_LISTED = 1_000  # of their files in one request, beside the others
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Earlier(NamedTuple):
+    """What tells whether an earlier row still holds; see `SCHEMA`. Microseconds are since 1970."""
+
+    source_fingerprint: str
+    status: str
+    rgc_bytes: int | None
+    finished_us: int
 
 
 def rgc_uri(output: str, photo: Photo) -> str:
     """Where a photo's .rgc file belongs."""
-    return join(_codes(output), f"{photo.relative}{_SUFFIX}")
+    return join(output, f"codes/{photo.relative}{_SUFFIX}")
 
 
-def finished_row(
-    run: Run, photo: Photo, there: Status | None, earlier: ManifestRow | None
-) -> ManifestRow | None:
-    """The row of a photo that needs no work in this run, or None.
+def is_known(photo: Photo, there: Status | None, earlier: Earlier) -> bool:
+    """Whether the row of an earlier run with this model and these settings still holds.
 
-    Its .rgc file was made of the same source by the same model with the same settings, or an earlier run
-    with the same source, model and settings kept the original.
+    That run made the .rgc file that is there, and it has not been written since; or it kept the original.
+    Else the file has to be read.
 
     Args:
-        there: the file at its `rgc_uri`.
-        earlier: the row of an earlier run with this model and these settings, see `read_rows`. It saves
-            reading the file, if that has not been written since.
+        there: the file at the photo's `rgc_uri`.
     """
-    if earlier is not None and earlier.source_fingerprint != photo.fingerprint:
-        earlier = None
+    if earlier.source_fingerprint != photo.fingerprint:
+        return False
     if there is None:
-        kept = earlier if earlier is not None and earlier.status == "kept" else None
-        return kept and replace(kept, run_id=run.run_id)
-    if earlier is not None and earlier.rgc_bytes == there.size and earlier.finished_at >= there.modified:
-        return replace(earlier, run_id=run.run_id, rgc_uri=there.uri)
+        return earlier.status == "kept"
+    return earlier.rgc_bytes == there.size and earlier.finished_us >= _microseconds(there.modified)
+
+
+def row_of_file(run: Run, photo: Photo, there: Status, earlier: ManifestRow | None) -> ManifestRow | None:
+    """The row of a photo whose .rgc file was made of the same source, by the same model and settings.
+
+    None if it was not, or cannot be read.
+
+    Args:
+        earlier: the row of an earlier run, if there is one, for what the file does not say.
+    """
     try:
         code = read_code(there)
     except OSError:
@@ -97,10 +121,6 @@ def is_of_another_photo(file: RgcFile, photo: Photo, sha256: str) -> bool:
     return source is not None and source.sha256 != sha256 and source.uri_sha256 != photo.uri_sha256()
 
 
-def _codes(output: str) -> str:
-    return join(output, "codes")
-
-
 def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
     if file.source is None or len(file.codes) < len(file.ms_ssim):
         return False
@@ -109,64 +129,125 @@ def _is_of(file: RgcFile, run: Run, photo: Photo) -> bool:
 
 
 class SkipFinished(beam.PTransform):
-    """Splits photos into rows that are `DONE` and photos `TO_DO`.
+    """Splits photos into rows that are `DONE`, as tables, and photos `TO_DO`.
 
-    OUTPUT is listed once; then a photo without a .rgc file costs no request. Joining photos and files also
-    spreads the photos over the workers.
+    Photos are looked at some thousand neighbours at a time: their .rgc files are listed, and their rows are
+    looked up in the files of earlier runs, both from the first name to the last. So memory hardly depends on
+    how many there are, and the first photo need not wait for the last.
 
     Args:
-        base: see `Source`.
         stop_path: see `ThreadedMap`.
     """
 
-    def __init__(self, run: Run, output: str, base: str, stop_path: str | None = None) -> None:
+    def __init__(self, run: Run, output: str, source: Source, stop_path: str | None = None) -> None:
         super().__init__()
+        self._wanted = RunRecord(run.run_id, source.uri, run.model, run.settings)
+        self._output = output
+        self._skip = _Skip(run, output, source.base, stop_path)
+
+    def expand(self, photos: beam.PCollection[Photo]) -> Any:
+        earlier = (
+            photos.pipeline
+            | beam.Create([manifest_folder(self._output)])
+            | "NewestManifests" >> beam.Map(newest_files, self._wanted)
+        )
+        return photos | beam.ParDo(self._skip, AsSingleton(earlier)).with_outputs(DONE, TO_DO)
+
+
+class _Skip(beam.DoFn):
+    def __init__(self, run: Run, output: str, base: str, stop_path: str | None) -> None:
         self._run = run
         self._output = output
         self._base = base
         self._stop_path = stop_path
 
-    def expand(self, photos: beam.PCollection[Photo]) -> Any:
-        output = photos.pipeline | beam.Create([self._output])
-        files = output | "ListFinished" >> beam.FlatMap(finished_files, self._base)
-        earlier = (
-            output
-            | "ListManifests" >> beam.FlatMap(lambda output: manifest_files(manifest_folder(output)))
-            | beam.Reshuffle()
-            | "ReadManifests" >> beam.FlatMap(read_rows, self._run, self._base)
-            | "ByUri" >> beam.Map(lambda row: (row.source_uri, row))
-            | "Latest" >> beam.CombinePerKey(latest)
-        )
-        keyed = photos | "PhotosByUri" >> beam.Map(lambda photo: (photo.uri, photo))
-        split = ThreadedMap(partial(_split, run=self._run), CONNECTIONS, self._stop_path)
-        return (
-            {"photos": keyed, "files": files, "earlier": earlier}
-            | beam.CoGroupByKey()
-            | "Joined" >> beam.FlatMap(_joined)
-            | "Skip" >> beam.ParDo(split).with_outputs(DONE, TO_DO)
-        )
+    def setup(self) -> None:
+        self._threads = ThreadPoolExecutor(CONNECTIONS)
+        self._earlier: EarlierRows | None = None
+
+    def start_bundle(self) -> None:
+        self._photos: list[Photo] = []
+
+    def process(self, photo: Photo, earlier: list[str]) -> Iterator[TaggedOutput]:
+        self._earlier = self._earlier or EarlierRows(earlier, self._run, self._base)
+        # Photos that are not in order are no neighbours.
+        if self._photos and (len(self._photos) == _CHUNK or photo.uri < self._photos[-1].uri):
+            yield from self._split()
+        self._photos.append(photo)
+
+    def finish_bundle(self) -> Iterator[TaggedOutput]:
+        if self._photos:
+            yield from map(windowed, self._split())
+
+    def teardown(self) -> None:
+        self._threads.shutdown()
+        self._earlier = None
+
+    def _split(self) -> Iterator[TaggedOutput]:
+        photos, self._photos = self._photos, []
+        if self._stop_path is not None and os.path.exists(self._stop_path):
+            return
+        assert self._earlier is not None
+        rows = self._earlier.of([photo.uri for photo in photos])
+        done, to_do = split(self._run, self._output, photos, rows, self._threads)
+        if len(done):
+            yield TaggedOutput(DONE, done)
+        for photo in to_do:
+            yield TaggedOutput(TO_DO, photo)
 
 
-def finished_files(output: str, base: str) -> Iterator[tuple[str, Status]]:
-    """The .rgc files in `output`, each with its photo's URI below `base`."""
-    codes = join(_codes(output), "")
-    for status in list_folder(codes):
-        if status.uri.endswith(_SUFFIX) and is_utf8(status.uri):  # photos with other names are not encoded
-            yield base + status.uri.removeprefix(codes).removesuffix(_SUFFIX), status
+def split(
+    run: Run, output: str, photos: Sequence[Photo], earlier: pa.Table, threads: ThreadPoolExecutor
+) -> tuple[pa.Table, list[Photo]]:
+    """The rows of photos that need no work in this run, and the other photos.
+
+    Args:
+        photos: neighbours: their .rgc files are listed from the first to the last.
+        earlier: rows of earlier runs, see `EarlierRows`.
+    """
+    readable = [photo for photo in photos if not photo.unreadable]
+    uris = [rgc_uri(output, photo) for photo in readable]
+    there = _find_files(uris, threads)
+    known, at = _by_uri(earlier)
+    holding: dict[int, str | None] = {}  # rows that still hold, and where the .rgc file is now
+    to_read: list[tuple[Photo, Status]] = []
+    to_do = [photo for photo in photos if photo.unreadable]
+    for photo, uri in zip(readable, uris, strict=True):
+        file, row = there.get(uri), at.get(photo.uri)
+        if row is not None and is_known(photo, file, known[row]):
+            holding[row] = None if file is None else file.uri
+        elif file is not None:
+            to_read.append((photo, file))
+        else:
+            to_do.append(photo)
+
+    def read(photo: Photo, file: Status) -> ManifestRow | None:
+        row = at.get(photo.uri)
+        known = None if row is None else ManifestRow(**earlier.slice(row, 1).to_pylist()[0])
+        return row_of_file(run, photo, file, known)
+
+    made = list(threads.map(read, *zip(*to_read, strict=True))) if to_read else []
+    to_do += [photo for (photo, _), row in zip(to_read, made, strict=True) if row is None]
+    rows = earlier.take(pa.array(holding, pa.int64()))
+    for name, values in (("run_id", [run.run_id] * len(rows)), ("rgc_uri", list(holding.values()))):
+        column = SCHEMA.get_field_index(name)
+        rows = rows.set_column(column, SCHEMA.field(name), pa.array(values, pa.string()))
+    return pa.concat_tables([rows, table_of([row for row in made if row is not None])]), to_do
 
 
-def latest(rows: Iterable[ManifestRow]) -> ManifestRow:
-    return max(rows, key=lambda row: (row.run_id, row.finished_at))
+def _find_files(uris: list[str], threads: ThreadPoolExecutor) -> dict[str, Status]:
+    parts = threads.map(find_statuses, (uris[n : n + _LISTED] for n in range(0, len(uris), _LISTED)))
+    return {uri: status for part in parts for uri, status in part.items()}
 
 
-def _joined(grouped: tuple[str, dict[str, Any]]) -> Iterator[tuple[Photo, Status | None, ManifestRow | None]]:
-    _, found = grouped
-    there, earlier = (next(iter(found[name]), None) for name in ("files", "earlier"))
-    for photo in found["photos"]:
-        yield photo, there, earlier
+def _by_uri(rows: pa.Table) -> tuple[list[Earlier], dict[str, int]]:
+    """The rows, and the first one's number for each photo."""
+    columns = [rows[name].to_pylist() for name in ("source_fingerprint", "status", "rgc_bytes")]
+    times = rows["finished_at"].cast(pa.int64()).to_pylist()
+    uris = rows["source_uri"].to_pylist()
+    first = {uri: number for number, uri in reversed(list(enumerate(uris)))}
+    return list(map(Earlier, *columns, times)), first
 
 
-def _split(joined: tuple[Photo, Status | None, ManifestRow | None], run: Run) -> TaggedOutput:
-    photo, there, earlier = joined
-    row = finished_row(run, photo, there, earlier)
-    return TaggedOutput(TO_DO, photo) if row is None else TaggedOutput(DONE, row)
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)

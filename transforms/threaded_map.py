@@ -45,7 +45,7 @@ class ThreadedMap(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._started:
-            yield from map(_windowed, self._next())
+            yield from map(windowed, self._next())
 
     def teardown(self) -> None:
         self._threads.shutdown()
@@ -61,8 +61,8 @@ class ThreadedMap(beam.DoFn):
         return results
 
 
-def _windowed(result: Any) -> Any:
+def windowed(result: Any) -> Any:
     """A result as Beam wants it of `finish_bundle`."""
     if isinstance(result, TaggedOutput):
-        return TaggedOutput(result.tag, _windowed(result.value))
+        return TaggedOutput(result.tag, windowed(result.value))
     return GlobalWindows.windowed_value_at_end_of_window(result)

@@ -7,7 +7,7 @@ from functools import partial
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.compress import CompressJob, check_settings, compress, new_run
+from pipeline.compress import CompressJob, begin, check_settings, compress, new_run
 from pipeline.runners.dataflow import choose_dataflow_options
 from pipeline.runners.run import choose_execution, run
 from transforms.find import find_source
@@ -39,6 +39,7 @@ def main(arguments: list[str]) -> None:
     with writing_to(own.output, OUTPUT_FOLDERS):
         # Not "auto": without a working GPU the job would run on the CPU at a GPU's price.
         job = CompressJob(find_source(own.input), own.output, settings, new_run(settings), device="cuda")
+        begin(job)
         run(partial(compress, job), choose_execution(options, job.device), options)
 
 

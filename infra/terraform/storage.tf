@@ -35,7 +35,7 @@ resource "google_storage_bucket" "temp" {
 
   lifecycle_rule {
     condition {
-      age            = 14 # days; longer than any job
+      age            = 35 # days; a week longer than any job, see LONGEST_JOB_DAYS
       matches_prefix = ["temp/", "staging/"]
     }
 

@@ -17,11 +17,10 @@ import pyarrow.parquet as pq
 
 from transforms.manifest.reading import manifest_files
 from transforms.manifest.runs import incomplete_runs
-from transforms.manifest.schema import SCHEMA, VERSION, VERSION_KEY
+from transforms.manifest.schema import SCHEMA, ColumnsError, NewerManifestError, known_columns
 from transforms.storage.files import is_remote, read_bytes
 
-_ADDED_LATER = {"source_fingerprint": "VARCHAR"}  # columns that early manifests lack
-
+_SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
 _MEMORY = "1GB"  # for DuckDB; the process has some 500 MB of libraries besides
 _MOST_THREADS = 4  # each reads a row group at a time, which all have to fit
 _DOWNLOADS = 8  # objects at a time, of a few MB each
@@ -246,7 +245,10 @@ def query(database: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, Any]]
 def read_files(files: Sequence[ManifestFile], extra: str = "") -> str:
     """A query for all rows of files, with `SCHEMA`'s columns and `extra` ones of DuckDB's."""
     present = frozenset().union(*(file.columns for file in files))
-    columns = [name if name in present else f"NULL::{_ADDED_LATER[name]} AS {name}" for name in SCHEMA.names]
+    columns = [
+        field.name if field.name in present else f"NULL::{_SQL_TYPES[field.type]} AS {field.name}"
+        for field in SCHEMA
+    ]
     paths = ", ".join(literal(file.path) for file in files)
     mixed = len({file.columns for file in files}) > 1
     return (
@@ -258,10 +260,6 @@ def read_files(files: Sequence[ManifestFile], extra: str = "") -> str:
 def literal(text: str) -> str:
     """A text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"
-
-
-class _NotAManifestError(ValueError):
-    """A Parquet file that holds something else."""
 
 
 def _list(manifest: str) -> list[str]:
@@ -281,7 +279,7 @@ def _inspect(uri: str, scratch: str) -> ManifestFile | str:
     """A manifest's file, or the reason why it is none."""
     try:
         return _read_footer(uri, _local_copy(uri, scratch))
-    except (pa.ArrowException, OSError, _NotAManifestError) as error:
+    except (pa.ArrowException, OSError, ColumnsError) as error:
         return " ".join(str(error).removeprefix(f"{uri}: ").split())
 
 
@@ -295,24 +293,15 @@ def _local_copy(uri: str, scratch: str) -> str:
 
 def _read_footer(uri: str, path: str) -> ManifestFile:
     metadata = pq.read_metadata(path)
-    written_as = (metadata.metadata or {}).get(VERSION_KEY, b"0").decode(errors="replace")
-    if not written_as.isdecimal():
-        raise _NotAManifestError(f"its version is {written_as!r}, not a number")
-    if int(written_as) > VERSION:
-        raise ManifestError(
-            f"{uri}: a manifest of version {written_as}, this rgc reads up to {VERSION}: take a newer rgc"
-        )
-    schema = metadata.schema.to_arrow_schema()
-    if missing := set(SCHEMA.names) - set(schema.names) - set(_ADDED_LATER):
-        raise _NotAManifestError(f"not rgc's columns: {', '.join(sorted(missing))} missing")
-    present = [field for field in SCHEMA if field.name in schema.names]
-    for field in present:
-        if (found := schema.field(field.name).type) != field.type:
-            raise _NotAManifestError(f"not rgc's columns: {field.name} is {found}, not {field.type}")
-        if not field.nullable and (rows := _rows_without(field.name, metadata)):
-            raise _NotAManifestError(f"{rows} rows without {field.name}, or without statistics of it")
-    columns = frozenset(field.name for field in present)
-    return ManifestFile(uri, path, metadata.num_rows, columns, _only_run_id(metadata))
+    schema = metadata.schema.to_arrow_schema().with_metadata(metadata.metadata)
+    try:
+        present = known_columns(schema)
+    except NewerManifestError as error:
+        raise ManifestError(f"{uri}: {error}") from error
+    for name in present:
+        if not SCHEMA.field(name).nullable and (rows := _rows_without(name, metadata)):
+            raise ColumnsError(f"{rows} rows without {name}, or without statistics of it")
+    return ManifestFile(uri, path, metadata.num_rows, frozenset(present), _only_run_id(metadata))
 
 
 def _rows_without(column: str, metadata: pq.FileMetaData) -> int:

@@ -19,6 +19,7 @@ from model.photos.errors import UnreadablePhotoError
 from model.photos.names import NotAPhotoError, check_name
 from model.settings import Settings
 from pipeline.estimate.costs import (
+    LONGEST_JOB_DAYS,
     Cost,
     Plan,
     Range,
@@ -255,6 +256,11 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
         speed = f"{cost.megapixels_a_second:.2g}"
         table.add_row(name, speed, _time(cost.hours), _text(cost.usd), months)
     console.print(table)
+    if estimate.workers.hours.high > LONGEST_JOB_DAYS * 24:
+        console.print(
+            f"A job may take {LONGEST_JOB_DAYS} days at most, then its temporary files are deleted: "
+            "take more workers, see --workers, or compress a part at a time."
+        )
     if plan.worker_speed is None:
         console.print("The workers' speed is assumed of an L4, not measured: see --worker-speed.")
     console.print(

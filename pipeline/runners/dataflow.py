@@ -29,7 +29,7 @@ GPU_MACHINE_TYPE = "g2-standard-4"
 # Dataflow's newest. That is 525 or later, so the worker image is built for CUDA 12.6: CUDA 13 wants 580.
 _DRIVER = "install-nvidia-driver:5xx"
 
-# Listing, looking up finished photos and writing manifests: requests to storage, and 20,000 rows at a time.
+# Listing, looking up finished photos and writing manifests: requests to storage, and 200,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
 # One Beam process a worker. Dataflow would start one for each vCPU, each with a codec and photos in the one
 # GPU's memory. Photos are decoded in child processes.

@@ -42,13 +42,13 @@ class RunCounts:
 
     def add(self, event: ProgressEvent) -> None:
         if event.status == "found":
-            self.found += 1
+            self.found += event.photos
             self.found_bytes += event.source_bytes
             return
-        self.finished += 1
+        self.finished += event.photos
         self.finished_bytes += event.source_bytes
         self.saved_bytes += event.saved_bytes
-        self.resumed += event.resumed
+        self.resumed += event.photos if event.resumed else 0
         self.encoded += event.status == "encoded" and not event.resumed
         self.new_pixels += 0 if event.resumed else event.pixels
         if event.status == "failed":

@@ -9,6 +9,8 @@ from typing import Any
 import hcl2
 import pytest
 
+from pipeline.estimate.costs import LONGEST_JOB_DAYS
+
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "infra/terraform"
 FILES = sorted(FOLDER.glob("*.tf"))
@@ -124,7 +126,9 @@ def test_buckets_are_private_and_only_temporary_files_expire() -> None:
     assert output["lifecycle"][0]["prevent_destroy"] is True
     assert output["soft_delete_policy"][0]["retention_duration_seconds"] >= 7 * 86400
     assert temp["soft_delete_policy"][0]["retention_duration_seconds"] == 0
-    prefixes = temp["lifecycle_rule"][0]["condition"][0]["matches_prefix"]
+    condition = temp["lifecycle_rule"][0]["condition"][0]
+    assert condition["age"] >= LONGEST_JOB_DAYS + 7  # a file is made before the job begins
+    prefixes = condition["matches_prefix"]
     assert prefixes == ["temp/", "staging/"]  # but not templates/
     launch = (ROOT / "infra/launch.sh").read_text()
     used = set(re.findall(r"gs://\$temp_bucket/(\w+)", launch))

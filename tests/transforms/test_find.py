@@ -1,13 +1,24 @@
 import os
 import socket
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.util import assert_that, equal_to
 
+from pipeline.runners.local import local_runner
 from tests.storage import Storage, upload_folder
-from transforms import find
-from transforms.find import find_files, find_source
+from transforms import find, resume
+from transforms.balance import Balance
+from transforms.elements import Photo
+from transforms.find import FindFiles, Source, cut_source, find_files, find_source, list_source
+from transforms.manifest.rows import Run
+from transforms.resume import TO_DO, SkipFinished
+from transforms.storage import gcs
 from transforms.storage.files import join, read_bytes, write_bytes
 from transforms.storage.status import Status
 
@@ -32,6 +43,23 @@ def test_relative_sources(photo_folder: Path, monkeypatch: pytest.MonkeyPatch) -
     assert names("*.jpg") == ["a.jpg"]
 
 
+def test_files_come_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    found = [
+        "0.jpg",
+        "a-b/2.jpg",
+        "a.jpg",
+        "a/b/1.jpg",
+        "a/b/c/2.jpg",
+        "a/b/z.jpg",
+        "a/z.jpg",
+        "b/1.jpg",
+        "c.jpg",
+    ]
+    for name in found:
+        write_bytes(str(tmp_path / name), b"x")
+    assert [photo.relative for photo in find_files(str(tmp_path))] == found
+
+
 def test_names_with_glob_characters(tmp_path: Path) -> None:
     folder = tmp_path / "best [2019] *"
     folder.mkdir()
@@ -54,7 +82,9 @@ def test_objects_whose_names_are_no_paths_are_unreadable(
     objects = ("a/b.jpg", "a//b.jpg", "../x.jpg", "a/./c.jpg", "/d.jpg", "a..b/..c.jpg")
     now = datetime.now(UTC)
     monkeypatch.setattr(  # the emulator cannot hold these
-        find, "list_folder", lambda uri: iter(Status(f"{uri}/{name}", 1, now, "1-1-x") for name in objects)
+        gcs,
+        "list_folder",
+        lambda uri, *names: iter(Status(f"{uri}/{name}", 1, now, "1-1-x") for name in objects),
     )
     found = {photo.relative: photo for photo in find_files("gs://archive/photos")}
     assert found.keys() == set(objects)
@@ -147,3 +177,53 @@ def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
     assert names(str(inside)) == ["b/x.jpg", "link/deep/x.jpg", "link/x.jpg", "x.jpg"]
     (tmp_path / "entry").symlink_to(inside)
     assert len(names(str(tmp_path / "entry"))) == 4
+
+
+def test_a_prefix_is_listed_in_parts(storage: Storage) -> None:
+    """Each object in one of them, in the order of names."""
+    everything = [f"{n // 40}/{n // 8 % 5}/{n}.jpg" for n in range(200)] + ["0.jpg", "2 more.jpg", "9.jpg"]
+    for name in everything:
+        write_bytes(f"gs://archive/photos/{name}", b"x")
+    source = find_source("gs://archive/photos")
+    assert cut_source(source) == [source]  # one page
+    storage.page_size = 20
+    parts = [[photo.relative for photo in list_source(part)] for part in cut_source(source)]
+    assert len(parts) == 1 + 5 + 25 and max(map(len, parts)) < 12
+    assert [name for part in parts for name in part] == sorted(everything)
+    with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
+        found = pipeline | FindFiles(source, "1.jpg", "gs://archive") | beam.Map(lambda photo: photo.relative)
+        assert_that(found, equal_to([name for name in everything if name.endswith("1.jpg")]))
+
+
+def test_what_rgc_has_written_is_not_found(photo_folder: Path) -> None:
+    write_bytes(f"{photo_folder}/codes/a.jpg.rgc", b"x")
+    write_bytes(f"{photo_folder}/manifest/run=1/rows.parquet", b"x")
+    with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
+        found = pipeline | FindFiles(find_source(str(photo_folder)), output=str(photo_folder))
+        names = found | beam.Map(lambda photo: photo.relative)
+        assert_that(names, equal_to(["a.jpg", "notes.txt", "trip/b.png", "trip/broken.jpg"]))
+
+
+BEGUN = threading.Event()
+
+
+def list_slowly(source: Source, suffix: str) -> Iterator[Photo]:
+    for number in range(6):
+        assert number < 5 or BEGUN.wait(60), "no photo was begun before all were found"
+        yield Photo(f"/photos/{number}.jpg", f"{number}.jpg", 1, "")
+
+
+def begin(photo: Photo) -> Photo:
+    BEGUN.set()
+    return photo
+
+
+def test_photos_are_begun_before_all_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find, "_LOCAL_CHUNK", 1)
+    monkeypatch.setattr(resume, "_CHUNK", 2)
+    monkeypatch.setattr(find, "list_source", list_slowly)
+    source, run = Source("/photos", "/photos/", "folder"), Run("1", "", "")
+    with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
+        split = pipeline | FindFiles(source) | SkipFinished(run, str(tmp_path), source)
+        begun = split[TO_DO] | Balance(workers=1) | beam.Map(begin)
+        assert_that(begun | beam.combiners.Count.Globally(), equal_to([6]))

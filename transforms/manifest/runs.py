@@ -1,9 +1,12 @@
 """What a run says of itself beside its rows: of what it is, and whether it came to its end."""
 
 import json
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from transforms.storage.files import join, list_folder, read_bytes, write_bytes
+from transforms.manifest.reading import SUFFIX
+from transforms.storage.files import delete_if_there, join, list_folder, read_bytes, write_bytes
 
 _NAME = "run.json"
 
@@ -38,14 +41,54 @@ def begin_run(folder: str, record: RunRecord) -> None:
     write_bytes(join(folder, _NAME), json.dumps(asdict(record)).encode())
 
 
-def finish_run(rows: int, found: int, folder: str) -> int:
-    """Says in a run's record what it has come to; returns how many rows there are."""
+@dataclass(frozen=True)
+class WrittenFile:
+    """A Parquet file of a run, and how many rows it has."""
+
+    uri: str
+    rows: int
+
+
+def finish_run(files: Sequence[WrittenFile], found: int, folder: str) -> None:
+    """Says in a run's record what it has come to.
+
+    Other Parquet files in its folder are deleted first: a bundle that was tried again may have left them.
+    """
+    written = {file.uri for file in files}
+    for file in list_folder(folder):
+        if file.uri.endswith(SUFFIX) and file.uri not in written:
+            delete_if_there(file.uri)
     try:
         record = RunRecord(**json.loads(read_bytes(join(folder, _NAME))))
     except (FileNotFoundError, ValueError, TypeError):  # nobody has said that it began
-        return rows
-    begin_run(folder, replace(record, found=found, rows=rows))
-    return rows
+        return
+    begin_run(folder, replace(record, found=found, rows=sum(file.rows for file in files)))
+
+
+def newest_files(manifest: str, wanted: RunRecord) -> list[str]:
+    """The Parquet files that tell what earlier runs of the same work have done, the latest run's first.
+
+    A complete run of the same source has found out all that those before it knew, so these are not read.
+    Runs of an earlier rgc have left no record: their rows say of which work they are.
+
+    Args:
+        manifest: the folder of all runs.
+        wanted: of the run that asks. Its own files are left out.
+    """
+    runs: defaultdict[str, list[str]] = defaultdict(list)
+    for file in list_folder(manifest):
+        folder, _, name = file.uri.rpartition("/")
+        if name == _NAME or name.endswith(SUFFIX):
+            runs[folder].append(file.uri)
+    found: list[str] = []
+    for folder in sorted(runs, reverse=True):
+        record = _read(join(folder, _NAME)) if join(folder, _NAME) in runs[folder] else None
+        same_work = record is None or (record.model, record.settings) == (wanted.model, wanted.settings)
+        if same_work and not folder.endswith(f"/run={wanted.run_id}"):
+            found += sorted(uri for uri in runs[folder] if uri.endswith(SUFFIX))
+            if record is not None and record.is_complete and record.source == wanted.source:
+                break
+    return found
 
 
 def incomplete_runs(manifest: str) -> list[RunRecord]:
@@ -75,7 +118,7 @@ def incomplete_runs(manifest: str) -> list[RunRecord]:
 
 
 def _records(manifest: str) -> list[str]:
-    if manifest.endswith(".parquet"):
+    if manifest.endswith(SUFFIX):
         return [f"{manifest.rpartition('/')[0] or '.'}/{_NAME}"]
     for folder in (join(manifest, "manifest"), manifest):
         if records := [file.uri for file in list_folder(folder) if file.uri.endswith(f"/{_NAME}")]:

@@ -71,6 +71,25 @@ def find_status(uri: str) -> Status | None:
     return _store(uri).find(uri)
 
 
+def find_statuses(uris: Sequence[str]) -> dict[str, Status]:
+    """The status of each file that is there, by its URI.
+
+    Objects are listed from the first name to the last, so these should be neighbours; they are of one bucket.
+    """
+    if not uris:
+        return {}
+    if is_remote(uris[0]):
+        return gcs.find_all(uris)
+    return {uri: status for uri in uris if (status := _find_if_readable(uri)) is not None}
+
+
+def _find_if_readable(uri: str) -> Status | None:
+    try:
+        return local.find(uri)
+    except OSError:  # no file, or none that can be looked at
+        return None
+
+
 def is_same_file(uri: str, other: str) -> bool:
     """Whether two names are of one file, by links or otherwise; False where one is not there."""
     if is_remote(uri) or is_remote(other):

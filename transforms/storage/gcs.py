@@ -6,9 +6,12 @@ have neither generations nor checksums, which a photo is known by. STORAGE_EMULA
 which needs no credentials.
 """
 
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import lru_cache
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed, RetryError
@@ -25,7 +28,9 @@ SCHEME = "gs://"
 _SECONDS_OF_RETRYING = 900.0  # an outage of minutes must not cost a run
 _RETRY = DEFAULT_RETRY.with_timeout(_SECONDS_OF_RETRYING)
 _FIELDS = "items(name,size,generation,crc32c,updated),nextPageToken"
-CONNECTIONS = 32  # of a process, and so as many requests at the same time
+CONNECTIONS = 32  # of a stage, and so as many requests at the same time
+_ENOUGH_PARTS, _MOST_PARTS = 64, 1000  # of a prefix that is listed in parts
+_PAGES_OF_FOLDERS = 20  # a folder of very many photos is not listed for the folders among them
 _MAKING_THE_CLIENT = threading.Lock()
 
 
@@ -37,7 +42,8 @@ def client() -> Client:
 @lru_cache(1)
 def _client() -> Client:
     made = Client(project=None)  # a project is only needed to make buckets
-    made._http.mount("https://", HTTPAdapter(pool_maxsize=CONNECTIONS))  # as Google's own samples do
+    for scheme in ("https://", "http://"):  # as Google's own samples do; http is an emulator's
+        made._http.mount(scheme, HTTPAdapter(pool_maxsize=2 * CONNECTIONS))
     return made
 
 
@@ -85,8 +91,51 @@ def find(uri: str) -> Status | None:
         return None if blob is None else _status_of(blob)
 
 
-def list_folder(uri: str) -> Iterator[Status]:
-    return _list(uri, prefix=_split(f"{uri.rstrip('/')}/")[1])
+def find_all(uris: Sequence[str]) -> dict[str, Status]:
+    wanted = set(uris)
+    first, last = (_split(uri)[1] for uri in (min(uris), max(uris)))
+    listed = _list(uris[0], start_offset=first, end_offset=f"{last} ")  # the end itself is not listed
+    return {status.uri: status for status in listed if status.uri in wanted}
+
+
+def list_folder(uri: str, first: str = "", last: str = "") -> Iterator[Status]:
+    """Objects below a prefix; only names from `first` on, and up to and without `last`, where given."""
+    within = {"start_offset": first or None, "end_offset": last or None}
+    return _list(uri, prefix=_prefix_of(uri), **within)
+
+
+def cut_folder(uri: str) -> list[str]:
+    """Names, in order, that cut a prefix into parts which can be listed at the same time.
+
+    They are names of folders below it, from the first level on that has enough of them. There are none if one
+    page holds all objects.
+    """
+    with _errors(uri):
+        pages = client().list_blobs(_split(uri)[0], prefix=_prefix_of(uri), fields=_FIELDS, retry=_RETRY)
+        next(pages.pages, None)
+        if pages.next_page_token is None:
+            return []
+        found: list[str] = []
+        level = [_prefix_of(uri)]
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            while level and len(found) < _ENOUGH_PARTS:
+                deeper = threads.map(lambda prefix: _folders(_split(uri)[0], prefix), level)
+                level = sorted(itertools.chain.from_iterable(deeper))
+                found += level
+        return sorted(found)[:: len(found) // _MOST_PARTS + 1]
+
+
+def _folders(bucket: str, prefix: str) -> list[str]:
+    """The folders in the first pages of what lies directly below a prefix."""
+    fields = "prefixes,nextPageToken"
+    listed = client().list_blobs(bucket, prefix=prefix, delimiter="/", fields=fields, retry=_RETRY)
+    for _ in itertools.islice(listed.pages, _PAGES_OF_FOLDERS):
+        pass
+    return list(listed.prefixes)
+
+
+def _prefix_of(uri: str) -> str:
+    return _split(f"{uri.rstrip('/')}/")[1]
 
 
 def list_glob(uri: str) -> Iterator[Status]:
@@ -94,7 +143,7 @@ def list_glob(uri: str) -> Iterator[Status]:
     return _list(uri, match_glob=_split(uri)[1])
 
 
-def _list(uri: str, **which: str) -> Iterator[Status]:
+def _list(uri: str, **which: str | None) -> Iterator[Status]:
     """Page by page."""
     with _errors(uri):
         for blob in client().list_blobs(_split(uri)[0], fields=_FIELDS, retry=_RETRY, **which):
@@ -104,7 +153,9 @@ def _list(uri: str, **which: str) -> Iterator[Status]:
 
 def _status_of(blob: Blob) -> Status:
     fingerprint = f"{blob.generation}-{blob.size}-{blob.crc32c}"
-    return Status(f"{SCHEME}{blob.bucket.name}/{blob.name}", blob.size, blob.updated, fingerprint)
+    # Not `blob.updated`: it parses time by strptime, which takes longer than all else of a listing.
+    updated = datetime.fromisoformat(blob._properties["updated"])
+    return Status(f"{SCHEME}{blob.bucket.name}/{blob.name}", blob.size, updated, fingerprint)
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -20,8 +20,9 @@ from pipeline.runners.progress import RunCounts
 from pipeline.runners.run import choose_execution, run
 from pipeline.runners.supervise import Outcome, supervise
 from pipeline.runners.temporary import temporary_folder
-from transforms.manifest.reading import manifest_files, manifest_folder
-from transforms.storage.files import OUTPUT_FOLDERS, absolute, join
+from transforms.find import with_inventory
+from transforms.manifest.reading import manifest_files, run_folder
+from transforms.storage.files import OUTPUT_FOLDERS, absolute
 
 
 def compress(
@@ -32,6 +33,13 @@ def compress(
     max_bpp: options.MaxBpp = None,
     iterations: options.EncodeIterations = None,
     device: options.DeviceOption = options.Device.AUTO,
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="Takes INPUT's objects from this CSV or Parquet file, or all in a folder: no listing.",
+        ),
+    ] = None,
     max_batch_pixels: Annotated[
         int | None,
         typer.Option(
@@ -44,6 +52,11 @@ def compress(
     beam_options = read_beam_options(context.args)
     settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
     found, output = check_run(absolute(source), device, beam_options), absolute(output)
+    if inventory is not None:
+        try:
+            found = with_inventory(found, absolute(inventory))
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(str(error), param_hint="--inventory") from error
     job = CompressJob(found, output, settings, new_run(settings), device)
     execution = choose_execution(beam_options, device, max_batch_pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
@@ -59,7 +72,7 @@ def compress(
 
 def _report(outcome: Outcome, source: str, output: str) -> NoReturn:
     """Prints the result of a run, and exits."""
-    folder = join(manifest_folder(output), f"run={outcome.run.run_id}")
+    folder = run_folder(output, outcome.run.run_id)
     if not manifest_files(folder):
         exit_if_stopped(outcome.stopped, outcome.counts)
         raise typer.BadParameter(f"{source}: no files there but rgc's own", param_hint="INPUT")

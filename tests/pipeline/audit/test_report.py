@@ -20,7 +20,7 @@ from tests.manifests import FIRST, SECOND, kept, row, write, write_run
 from tests.runs import rgc
 from tests.storage import Storage, upload_folder
 from transforms.manifest.reading import manifest_files, read_table
-from transforms.manifest.runs import RunRecord, begin_run, finish_run
+from transforms.manifest.runs import RunRecord, WrittenFile, begin_run, finish_run
 from transforms.manifest.schema import SCHEMA, VERSION
 
 
@@ -332,17 +332,17 @@ def test_where_is_one_condition_and_nothing_else(tmp_path: Path, condition: str)
 
 
 def test_a_run_that_was_stopped_is_said_to_be_incomplete(tmp_path: Path) -> None:
-    write_run(tmp_path, FIRST, [row("/p/a.jpg")])
-    folder = next((tmp_path / "manifest").iterdir()) if (tmp_path / "manifest").exists() else tmp_path
+    path = write_run(tmp_path, FIRST, [row("/p/a.jpg")])
+    folder = path.parent
     begin_run(str(folder), RunRecord(FIRST, "/p", "rgc-1", "{}"))
     assert audit(str(tmp_path)).incomplete == [
         {"run_id": FIRST, "source": "/p", "found": None, "finished": None}
     ]
-    finish_run(1, 3, str(folder))
+    finish_run([WrittenFile(str(path), 1)], 3, str(folder))
     assert f"run {FIRST} of /p is not complete: 1 of 3 files" in rgc("audit", tmp_path).output
     rgc("audit", tmp_path, "--html", tmp_path / "page.html")
     assert "1 of 3 files are in its manifest" in (tmp_path / "page.html").read_text()
-    finish_run(3, 3, str(folder))
+    finish_run([WrittenFile(str(path), 3)], 3, str(folder))
     assert not audit(str(tmp_path)).incomplete
     begin_run(str(tmp_path / "killed" / "manifest" / "run=9"), RunRecord("9", "/p", "rgc-1", "{}"))
     with pytest.raises(ManifestError, match="no rows: run 9 was stopped"):

@@ -49,14 +49,15 @@ def checked(
 
 
 def change_rows(output: Path, column: str, values: dict[str, Any]) -> None:
-    """Rewrites a manifest of one file with other values, by the photo's name."""
-    (path,) = manifest_files(str(output))
-    table = read_table(path)
-    names = [Path(uri).name for uri in table["source_uri"].to_pylist()]
-    changed = [values.get(name, value) for name, value in zip(names, table[column].to_pylist(), strict=True)]
-    index = table.schema.get_field_index(column)
-    field = table.schema.field(index)
-    pq.write_table(table.set_column(index, field, pa.array(changed, field.type)), path)
+    """Rewrites a manifest with other values, by the photo's name."""
+    for path in manifest_files(str(output)):
+        table = read_table(path)
+        names = [Path(uri).name for uri in table["source_uri"].to_pylist()]
+        old = zip(names, table[column].to_pylist(), strict=True)
+        changed = [values.get(name, value) for name, value in old]
+        index = table.schema.get_field_index(column)
+        field = table.schema.field(index)
+        pq.write_table(table.set_column(index, field, pa.array(changed, field.type)), path)
 
 
 @pytest.fixture

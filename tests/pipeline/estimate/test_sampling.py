@@ -216,7 +216,11 @@ def test_estimate_of_a_small_archive_is_what_the_run_then_gives(photo_folder: Pa
     assert "2 encoded, 0 kept, 1 failed" in printed.get() and "assumed of an L4" in printed.get()
     with console.capture() as printed:
         print_estimate(replace(found, plan=Plan(worker_speed=1.0)), console)
-    assert "assumed" not in printed.get()
+    assert "assumed" not in printed.get() and "days at most" not in printed.get()
+    long = replace(found.workers, hours=Range(600, 650, 700))
+    with console.capture() as printed:
+        print_estimate(replace(found, workers=long), console)
+    assert "A job may take 28 days at most" in printed.get()
 
 
 def test_errors_say_what_there_is(photo_folder: Path) -> None:

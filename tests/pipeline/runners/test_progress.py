@@ -1,11 +1,24 @@
 import io
 import os
 import time
+from dataclasses import replace
 
 from rich.console import Console
 
 from pipeline.runners.progress import ProgressDisplay
-from transforms.progress import INTERRUPTED, OUTPUT_FULL, WORKER_ENDED, ProgressEvent, report, request_stop
+from transforms.elements import Photo
+from transforms.manifest.rows import ManifestRow, Run
+from transforms.manifest.writing import table_of
+from transforms.progress import (
+    INTERRUPTED,
+    OUTPUT_FULL,
+    WORKER_ENDED,
+    ProgressEvent,
+    report,
+    report_finished,
+    report_found,
+    request_stop,
+)
 
 
 def test_counts_what_workers_report_even_in_pieces() -> None:
@@ -24,6 +37,20 @@ def test_counts_what_workers_report_even_in_pieces() -> None:
     assert (counts.found, counts.finished, counts.saved_bytes, counts.new_pixels) == (2, 2, 60, 2_000_000)
     assert [event.reason for event in counts.failures] == ["why"]
     assert counts.text().startswith("2/2 photos, ") and counts.text().endswith("60 bytes saved")
+
+
+def test_an_event_may_stand_for_many_photos() -> None:
+    found = [Photo(f"/photos/{number}.jpg", f"{number}.jpg", 100, "") for number in range(5)]
+    run = Run("1", "", "")
+    rows = [ManifestRow.not_encoded(run, photo, "kept", "why") for photo in found[:2]]
+    rows += [replace(row, status="encoded", saved_bytes=60) for row in rows]
+    with ProgressDisplay(Console(quiet=True), "compress") as display:
+        report_found(found, display.path)
+        report_finished(table_of(rows), display.path)
+    counts = display.counts
+    assert (counts.found, counts.found_bytes) == (5, 500)
+    assert (counts.finished, counts.finished_bytes, counts.saved_bytes) == (4, 400, 120)
+    assert (counts.resumed, counts.encoded, counts.new_pixels) == (4, 0, 0)
 
 
 def test_a_line_that_a_full_disk_cut_short_costs_no_more_than_the_next() -> None:
