@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.devices import native_dtype, standard_settings
+from model.devices import native_dtype, standard_settings, to_device, to_host
 from model.entropy import decode_iteration, encode_iteration
 from model.format.container import ITERATION_OVERHEAD, RgcError, RgcFile
 from model.format.limits import MARGIN, padded_size
@@ -22,6 +22,7 @@ from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
 DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
+GPU_TILE = 8192  # there what a tile computes beside its own costs more than its memory
 
 
 @dataclass(frozen=True)
@@ -99,20 +100,13 @@ class _State:
     Attributes:
         reconstruction: P[i-1], (N, 3, H, W).
         encoder, decoder: their hidden states (N, C, H/4, W/4).
-        symbols: of all iterations so far (N, C, H/8, W/8).
+        symbols: of the iteration before (N, C, H/8, W/8).
     """
 
     reconstruction: Tensor | None = None
     encoder: Tensor | None = None
     decoder: Tensor | None = None
     symbols: Tensor | None = None
-
-    def followed_by(
-        self, reconstruction: Tensor, encoder: Tensor | None, decoder: Tensor, symbols: Tensor
-    ) -> "_State":
-        """After an iteration."""
-        known = symbols if self.symbols is None else torch.cat([self.symbols, symbols], dim=1)
-        return _State(reconstruction, encoder, decoder, known)
 
     def select(self, photos: Tensor) -> "_State":
         """Of some photos of the batch, by index."""
@@ -131,7 +125,7 @@ class _Batch:
         """Some of them, by index."""
         if photos == list(range(len(self.jobs))):
             return self
-        which = torch.tensor(photos, dtype=torch.long, device=self.images.device)
+        which = to_device(torch.tensor(photos, dtype=torch.long), self.images.device)
         return _Batch([self.jobs[n] for n in photos], self.images[which], self.state.select(which))
 
 
@@ -161,6 +155,7 @@ class Codec:
         for i in range(self.iterations):
             for network in model.stages(i):
                 network.to(self.dtype)
+        self.model.context.keep_quantized()
 
     @classmethod
     def load(
@@ -174,6 +169,11 @@ class Codec:
         """The most iterations this model can make."""
         return self.model.config.iterations
 
+    @property
+    def default_tile(self) -> int:
+        """Side in pixels of the tiles that suit the device."""
+        return GPU_TILE if self.device.type == "cuda" else DEFAULT_TILE
+
     @standard_settings()
     @torch.inference_mode()
     def encode(
@@ -181,7 +181,7 @@ class Codec:
         photos: Sequence[NDArray[np.uint8]],
         goals: Sequence[Goal],
         grey: Sequence[bool],
-        tile: int = DEFAULT_TILE,
+        tile: int | None = None,
     ) -> list[Encoding]:
         """Encodes photos together; each leaves the batch when its own goal is met.
 
@@ -191,7 +191,8 @@ class Codec:
             photos: (H, W, 3) pixels, of one size after rounding both sides up to multiples of 16.
             goals: when each has had enough.
             grey: whether each decodes to one channel.
-            tile: side of the tiles that bound memory; it does not show in the result.
+            tile: side of the tiles that bound memory, `default_tile` if not given; it does not show in the
+                result.
 
         Raises:
             ValueError: photos whose padded sizes differ.
@@ -199,23 +200,23 @@ class Codec:
         if len(sizes := {padded_size(*pixels.shape[:2]) for pixels in photos}) != 1:
             raise ValueError(f"a batch of photos of one padded size is needed, not {sorted(sizes)}")
         jobs = [_Job(*job) for job in zip(photos, grey, goals, strict=True)]
-        images = torch.cat([_to_padded_tensor(pixels) for pixels in photos]).to(self.device)
+        images = torch.cat([_to_padded_tensor(pixels, self.device) for pixels in photos])
         batch = _Batch(jobs, images, _State())
         for i in range(self.iterations):
-            batch = self._encode_iteration(batch, i, tile)
+            batch = self._encode_iteration(batch, i, tile or self.default_tile)
             if not batch.jobs:
                 break
         return [job.encoding() for job in jobs]
 
     @standard_settings()
     @torch.inference_mode()
-    def decode(self, file: RgcFile, tile: int = DEFAULT_TILE) -> NDArray[np.uint8]:
+    def decode(self, file: RgcFile, tile: int | None = None) -> NDArray[np.uint8]:
         """Pixels (H, W, 3), or (H, W) of a grey photo, after all iterations that `file` has.
 
         Raises:
             RgcError: an unknown model's file, no whole iteration, or a stream that does not decode.
         """
-        codec, state = self._of(file), _State()
+        codec, state, tile = self._of(file), _State(), tile or self.default_tile
         for i, (symbols, level) in enumerate(codec._decoded(file)):
             reconstruction, decoder = codec._synthesize(symbols, level, state, i, tile)
             state = _State(reconstruction, None, decoder)
@@ -236,14 +237,14 @@ class Codec:
         self._check(file)
         height, width = padded_size(file.height, file.width)
         shape = height // CODE_STRIDE, width // CODE_STRIDE
-        earlier: Tensor | None = None
+        previous: Tensor | None = None
         for i, stream in enumerate(file.codes):
             level = self._level_tensor([file.levels[i]])
             try:
-                symbols = decode_iteration(self.model.context, i, earlier, shape, level, stream)
+                symbols = decode_iteration(self.model.context, i, previous, shape, level, stream)
             except ValueError as error:
                 raise RgcError(f"iteration {i + 1}: {error}") from error
-            earlier = symbols if earlier is None else torch.cat([earlier, symbols], dim=1)
+            previous = symbols
             yield symbols, level
 
     def _of(self, file: RgcFile) -> "Codec":
@@ -268,32 +269,44 @@ class Codec:
     def _encode_iteration(self, batch: _Batch, iteration: int, tile: int) -> "_Batch":
         """Adds an iteration to each job; returns those that go on."""
         latents, encoder = self._analyse(batch.images, batch.state, iteration, tile)
-        levels, qualities = self._choose_levels(batch, latents, iteration, tile)
+        levels, qualities, known = self._choose_levels(batch, latents, iteration, tile)
         at = self._level_tensor(levels)
         symbols = self._quantized(latents, iteration, at)
-        streams = encode_iteration(self.model.context, iteration, batch.state.symbols, symbols, at)
+        streams = self._streams(batch, symbols, at, iteration, known)
         for n, quality in qualities.items():
             batch.jobs[n].add(streams[n], levels[n], quality)
         left = [n for n, job in enumerate(batch.jobs) if not job.done]
         if not left:
             return batch.select([])
         # Photos that their trials have finished need no reconstruction any more.
-        kept = torch.tensor(left, device=self.device)
-        part = batch.select(left)
-        reconstruction, decoder = self._synthesize(symbols[kept], at[kept], part.state, iteration, tile)
-        for n, job, image, original in zip(left, part.jobs, reconstruction, part.images, strict=True):
-            if n not in qualities:
-                job.add(streams[n], levels[n], _quality(image, original, job))
-        state = part.state.followed_by(reconstruction, encoder[kept], decoder, symbols[kept])
+        part, (symbols, at, encoder) = batch.select(left), _rows(left, symbols, at, encoder)
+        reconstruction, decoder = self._synthesize(symbols, at, part.state, iteration, tile)
+        unmeasured = [m for m, n in enumerate(left) if n not in qualities]
+        measured = _qualities(reconstruction, part, unmeasured)
+        for m, quality in zip(unmeasured, measured, strict=True):
+            part.jobs[m].add(streams[left[m]], levels[left[m]], quality)
+        state = _State(reconstruction, encoder, decoder, symbols)
         going_on = [n for n, job in enumerate(part.jobs) if not job.done]
         return replace(part, state=state).select(going_on)
 
+    def _streams(
+        self, batch: _Batch, symbols: Tensor, level: Tensor, iteration: int, known: dict[int, bytes]
+    ) -> dict[int, bytes]:
+        """Of each photo, by index; `known` has some of them."""
+        rest = [n for n in range(len(batch.jobs)) if n not in known]
+        if not rest:
+            return known
+        previous = batch.select(rest).state.symbols
+        symbols, level = _rows(rest, symbols, level)
+        streams = encode_iteration(self.model.context, iteration, previous, symbols, level)
+        return known | dict(zip(rest, streams, strict=True))
+
     def _choose_levels(
         self, batch: _Batch, latents: Tensor, iteration: int, tile: int
-    ) -> tuple[list[int], dict[int, float]]:
+    ) -> tuple[list[int], dict[int, float], dict[int, bytes]]:
         """A level for each photo: one that meets its goal, or `TOP` where more iterations may.
 
-        Of photos with a target also the MS-SSIM at their level.
+        Of photos with a target also the MS-SSIM at their level, and of those with a limit the stream.
         """
         levels = [TOP] * len(batch.jobs)
         targets = {n: job.goal.ms_ssim for n, job in enumerate(batch.jobs) if job.goal.ms_ssim is not None}
@@ -303,39 +316,52 @@ class Codec:
             which = list(searches)
             trial = [search.next_level for search in searches.values()]
             part, at = batch.select(which), self._level_tensor(trial)
-            symbols = self._quantized(latents[torch.tensor(which, device=self.device)], iteration, at)
+            symbols = self._quantized(_rows(which, latents)[0], iteration, at)
             reconstructions, _ = self._synthesize(symbols, at, part.state, iteration, tile)
-            for m, (n, level) in enumerate(zip(which, trial, strict=True)):
-                measured[n, level] = _quality(reconstructions[m], part.images[m], part.jobs[m])
-                searches[n].add(level, logarithm(measured[n, level]))
+            qualities = _qualities(reconstructions, part, range(len(which)))
+            for n, level, quality in zip(which, trial, qualities, strict=True):
+                measured[n, level] = quality
+                searches[n].add(level, logarithm(quality))
                 if searches[n].done:
                     answer = searches.pop(n).answer
                     levels[n] = TOP if answer is None else answer
+        streams = {}
         for n, job in enumerate(batch.jobs):
             if (left := job.bytes_left()) is not None and left > 0:
                 state = batch.select([n]).state
-                levels[n] = self._level_that_fits(latents[n : n + 1], state, iteration, left)
-        return levels, {n: measured[n, levels[n]] for n in targets if (n, levels[n]) in measured}
+                levels[n], streams[n] = self._level_that_fits(latents[n : n + 1], state, iteration, left)
+        return levels, {n: measured[n, levels[n]] for n in targets if (n, levels[n]) in measured}, streams
 
-    def _level_that_fits(self, latents: Tensor, state: _State, iteration: int, limit: int) -> int:
-        """A level at which one photo's stream has `limit` bytes or little less.
+    def _level_that_fits(
+        self, latents: Tensor, state: _State, iteration: int, limit: int
+    ) -> tuple[int, bytes]:
+        """A level at which one photo's stream has `limit` bytes or little less, and that stream.
 
         The lowest one if none has so few; the one that another iteration may follow if all have.
         """
         search = LevelSearch(Band.of_bytes(limit, latents[0, 0].numel() * CODE_STRIDE**2))
+        streams: dict[int, bytes] = {}
+
+        def stream(level: int) -> bytes:
+            if level not in streams:
+                at = self._level_tensor([level])
+                symbols = self._quantized(latents, iteration, at)
+                (streams[level],) = encode_iteration(
+                    self.model.context, iteration, state.symbols, symbols, at
+                )
+            return streams[level]
+
         while not search.done:
             level = search.next_level
-            at = self._level_tensor([level])
-            symbols = self._quantized(latents, iteration, at)
-            (stream,) = encode_iteration(self.model.context, iteration, state.symbols, symbols, at)
-            search.add(level, math.log(max(len(stream), 1)))
-        return TOP if search.answer == LEVELS - 1 else search.answer or 0
+            search.add(level, math.log(max(len(stream(level)), 1)))
+        level = TOP if search.answer == LEVELS - 1 else search.answer or 0
+        return level, stream(level)
 
     def _level_tensor(self, levels: Sequence[int]) -> Tensor:
-        return torch.from_numpy(position(levels)).to(self.device)
+        return to_device(torch.from_numpy(position(levels)), self.device)
 
     def _quantized(self, latents: Tensor, iteration: int, level: Tensor) -> Tensor:
-        return quantize(latents.float() * self.model.gain(iteration, level))
+        return quantize(self.model.scale(latents, level, iteration))
 
     def _analyse(self, images: Tensor, state: _State, iteration: int, tile: int) -> tuple[Tensor, Tensor]:
         """Latents of R[i-1], and the encoder's new state."""
@@ -364,12 +390,20 @@ class Codec:
         return reconstruction, hidden
 
 
-def _to_padded_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+def _rows(photos: Sequence[int], *tensors: Tensor) -> tuple[Tensor, ...]:
+    """Of some photos of a batch, by index."""
+    if list(photos) == list(range(len(tensors[0]))):
+        return tensors
+    which = to_device(torch.tensor(photos, dtype=torch.long), tensors[0].device)
+    return tuple(x[which] for x in tensors)
+
+
+def _to_padded_tensor(pixels: NDArray[np.uint8], device: torch.device) -> Tensor:
     """(1, 3, H, W) in 0 to 1, the outermost pixels repeated up to the padded size."""
     height, width = pixels.shape[:2]
     padded_height, padded_width = padded_size(height, width)
-    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1))
-    image = torch.from_numpy(planes)[None].float() / 255
+    there = to_device(torch.from_numpy(np.require(pixels, requirements=["C", "W"])), device)
+    image = there.permute(2, 0, 1)[None].to(torch.float32, memory_format=torch.contiguous_format) / 255
     right, bottom = padded_width - width - MARGIN, padded_height - height - MARGIN
     return F.pad(image, (MARGIN, right, MARGIN, bottom), mode="replicate")
 
@@ -390,13 +424,19 @@ def _to_8_bits(reconstruction: Tensor, height: int, width: int, grey: bool) -> T
 def _to_pixels(reconstruction: Tensor, file: RgcFile) -> NDArray[np.uint8]:
     """(H, W, 3) pixels of one reconstruction (3, H, W), or (H, W) if grey."""
     planes = _to_8_bits(reconstruction, file.height, file.width, file.grey).to(torch.uint8)
-    pixels: NDArray[np.uint8] = planes.cpu().numpy().transpose(1, 2, 0)
-    return np.ascontiguousarray(pixels[:, :, 0] if file.grey else pixels)
+    pixels = planes[0] if file.grey else planes.permute(1, 2, 0)
+    return to_host(pixels.contiguous()).numpy()
 
 
-def _quality(reconstruction: Tensor, image: Tensor, job: _Job) -> float:
-    """MS-SSIM of what a reconstruction (3, H, W) decodes to, against the padded image (3, H, W)."""
-    height, width = job.pixels.shape[:2]
-    decoded = _to_8_bits(reconstruction, height, width, job.grey)
-    original = _inside(image, height, width) * 255
-    return min(ms_ssim(decoded.expand_as(original)[None], original[None]).item(), 1.0)
+def _qualities(reconstructions: Tensor, batch: _Batch, which: Sequence[int]) -> list[float]:
+    """Of some photos: MS-SSIM of what a reconstruction decodes to. The host waits once for all."""
+    if not which:
+        return []
+    qualities = []
+    for n in which:
+        job = batch.jobs[n]
+        height, width = job.pixels.shape[:2]
+        decoded = _to_8_bits(reconstructions[n], height, width, job.grey)
+        original = _inside(batch.images[n], height, width) * 255
+        qualities.append(ms_ssim(decoded.expand_as(original)[None], original[None]))
+    return torch.cat(qualities).clamp(max=1.0).tolist()

@@ -9,7 +9,7 @@ compression with latent-variable models" (Ballé, Johnston and Minnen, ICLR 2019
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -19,12 +19,15 @@ from torch.nn import functional as F
 WEIGHT_UNIT = 64
 WEIGHT_LIMIT = 255 / WEIGHT_UNIT  # 8 bits: exact even where a process lets float32 run as bfloat16
 ACTIVATION_UNIT = 16
-ACTIVATION_LIMIT = 255 / ACTIVATION_UNIT
+_LARGEST_ACTIVATION = 255  # in its unit
 LARGEST_MEAN = 255
-LOG_SCALE_LIMITS = (-5.0, 6.0)  # of log2 of a distribution's scale
+LOG_SCALES = (
+    -5 * ACTIVATION_UNIT,
+    6 * ACTIVATION_UNIT,
+)  # of log2 of a scale, in units of 1/16
 EXACT_BELOW = 1 << 24  # integers that float32 holds
-KERNELS = (5, 3)  # in the first iteration, in later ones, which know much already
 LEVELS = 5  # grids of doubling stride that the very first group is coded in
+WIDE_GROUPS = 2  # the first groups of the first iteration, whose networks see 5x5 positions; others 3x3
 _QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of each 2x2 positions: top, left
 
 
@@ -58,59 +61,96 @@ class Step:
         return codes[:, self.start : self.stop, top * self.stride :: step, left * self.stride :: step]
 
 
+@dataclass(frozen=True)
+class StepWeights:
+    """A `StepNetwork`'s weights as they are computed with.
+
+    Attributes:
+        first, second, last, linear: kernels; the first layer's and the linear one's times 16, so that
+            activations come in units of 1/16.
+        bias, of_level: of the first layer, in units of 1/64: (cases, hidden), (hidden,).
+        second_bias, last_bias: in units of 1/16.
+    """
+
+    first: Tensor
+    bias: Tensor
+    of_level: Tensor
+    second: Tensor
+    second_bias: Tensor
+    last: Tensor
+    last_bias: Tensor
+    linear: Tensor | None
+
+
 class StepNetwork(nn.Module):
     """Mean and scale of a step's symbols from known ones, in a few layers of integers.
 
         known, around ───── conv ── clamp ── 1x1 ── clamp ── 1x1 ── log2 of scale
                 own group ── linear conv ───────────────────── + ── mean
 
-    Biases follow the gain's level; in the very first group also the grid's stride.
+    Biases follow the gain's level, and the case: of the very first group the grid, else the iteration.
     """
 
-    def __init__(self, earlier: int, own: int, sees_own: bool, hidden: int, grids: int, kernel: int) -> None:
+    def __init__(self, earlier: int, own: int, sees_own: bool, hidden: int, cases: int, kernel: int) -> None:
         super().__init__()
         self.own = own
         self.first = nn.Conv2d(earlier + own * sees_own, hidden, kernel)
         self.of_level = nn.Parameter(torch.zeros(hidden))
-        self.of_grid = nn.Parameter(torch.zeros(grids, hidden))
+        self.of_case = nn.Parameter(torch.zeros(cases, hidden))
         self.second = nn.Conv2d(hidden, hidden, 1)
         self.last = nn.Conv2d(hidden, 2 * own, 1)
         self.linear = nn.Conv2d(own, own, kernel, bias=False) if sees_own else None
+        self.kept: StepWeights | None = None
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.last.weight.mul_(0.3)
             if self.linear is not None:
                 self.linear.weight.mul_(0.1)
 
-    def forward(self, known: Tensor, level: Tensor, grid: int) -> tuple[Tensor, Tensor]:
-        """Means (N, own, h, w) and log2 of scales, multiples of 1/16.
+    def quantized(self) -> StepWeights:
+        """Of the weights as they are now."""
+        unit = ACTIVATION_UNIT
+        return StepWeights(
+            first=_quantize(self.first.weight) * unit,
+            bias=(_quantize(_bias(self.first)) + _quantize(self.of_case)) * WEIGHT_UNIT,
+            of_level=_quantize(self.of_level) * WEIGHT_UNIT,
+            second=_quantize(self.second.weight),
+            second_bias=_quantize(_bias(self.second)) * unit,
+            last=_quantize(self.last.weight),
+            last_bias=_quantize(_bias(self.last)) * unit,
+            linear=None if self.linear is None else _quantize(self.linear.weight) * unit,
+        )
+
+    def forward(self, known: Tensor, level: Tensor, case: int) -> tuple[Tensor, Tensor]:
+        """Means (N, own, h, w) and log2 of scales, integers in units of 1/16.
 
         Args:
             known: (N, C, h', w') symbols, the own group's last if any is known, 0 where not known;
                 padded, and cut so that the first output is the step's first position.
-            level: of the gain, (N,), float32 multiples of 1/128 from -1/2.
-            grid: log2 of the grid's stride.
+            level: of the gain, (N,), float32 multiples of 1/128 from -3/4.
+            case: log2 of the grid's stride; of later iterations, how many came before, less one.
         """
-        bias = _quantize(_bias(self.first)) + _quantize(self.of_grid[grid])
-        bias = _round(bias + level[:, None] * _quantize(self.of_level), WEIGHT_UNIT)
-        x = _convolution(known, _quantize(self.first.weight), None, 2)
-        x = _round(x + bias[:, :, None, None].to(x.dtype)).clamp(0, ACTIVATION_LIMIT)
-        x = _convolution(x, _quantize(self.second.weight), _quantize(_bias(self.second)), 1)
-        x = _round(x).clamp(0, ACTIVATION_LIMIT)
-        x = _convolution(x, _quantize(self.last.weight), _quantize(_bias(self.last)), 1).float()
-        mean, log_scale = _round(x).chunk(2, dim=1)
-        if self.linear is not None:
+        weights = self.kept or self.quantized()
+        bias = torch.addcmul(weights.bias[case], level[:, None], weights.of_level)
+        bias = _floor(bias) * (ACTIVATION_UNIT / WEIGHT_UNIT)
+        x = _convolution(known, weights.first, None, 2)
+        x = _floor(x + bias[:, :, None, None].to(x.dtype)).clamp(0, _LARGEST_ACTIVATION)
+        x = _floor(_convolution(x, weights.second, weights.second_bias, 1)).clamp(0, _LARGEST_ACTIVATION)
+        mean, log_scale = _floor(_convolution(x, weights.last, weights.last_bias, 1).float()).chunk(2, dim=1)
+        if weights.linear is not None:
             with torch.autocast(known.device.type, enabled=False):
                 own = known[:, -self.own :].float()
-                mean = mean + _round(_convolution(own, _quantize(self.linear.weight), None, 2))
-        return mean.clamp(-LARGEST_MEAN, LARGEST_MEAN), log_scale.clamp(*LOG_SCALE_LIMITS)
+                mean = mean + _floor(_convolution(own, weights.linear, None, 2))
+        limit = LARGEST_MEAN * ACTIVATION_UNIT
+        return mean.clamp(-limit, limit), log_scale.clamp(*LOG_SCALES)
 
 
 class ContextModel(nn.Module):
     """Predicts each iteration's symbols in a few steps, all positions of a step at once.
 
     An iteration's channels are cut into groups. Each group is coded in four passes over a quarter of
-    the positions, and sees what is known: earlier iterations, earlier groups, earlier quarters.
+    the positions, and sees what is known: the iteration before, earlier groups, earlier quarters.
+    The iterations after the first share their networks.
 
         0 2 0 2
         3 1 3 1
@@ -120,29 +160,35 @@ class ContextModel(nn.Module):
     in quarters too, and so on: what a photo's large smooth parts cost is hardly anything.
 
     Args:
-        groups: of each iteration, the sizes of its groups.
+        first, later: sizes of the groups of the first iteration and of each later one, which has no fewer
+            symbols. Of the iteration before it, it sees as many as the first iteration has.
+        iterations: how many there are.
         hidden: width of each step's network.
+
+    Raises:
+        ValueError: later iterations have fewer symbols.
     """
 
-    def __init__(self, groups: Sequence[Sequence[int]], hidden: int) -> None:
+    def __init__(self, first: Sequence[int], later: Sequence[int], iterations: int, hidden: int) -> None:
         super().__init__()
-        self.groups = [tuple(sizes) for sizes in groups]
+        if sum(first) > sum(later):
+            raise ValueError(f"{sum(first)} symbols in the first iteration, {sum(later)} in later ones")
+        self.groups = [first, *[later] * (iterations - 1)]
         self.networks = nn.ModuleList()
-        before = 0
-        for iteration, sizes in enumerate(self.groups):
-            of_iteration, kernel = nn.ModuleList(), KERNELS[min(iteration, 1)]
+        for iteration, sizes in enumerate(self.groups[:2]):
+            of_iteration = nn.ModuleList()
             for group, own in enumerate(sizes):
                 very_first = iteration == group == 0
-                earlier = before + sum(sizes[:group])
+                earlier, kernel = sum(first) * iteration + sum(sizes[:group]), _kernel(iteration, group)
+                cases = LEVELS if very_first else iterations - 1 if iteration else 1
                 of_iteration.append(
                     nn.ModuleList(
-                        StepNetwork(earlier, own, quarter > 0, hidden, LEVELS if very_first else 1, kernel)
+                        StepNetwork(earlier, own, quarter > 0, hidden, cases, kernel)
                         for quarter in range(very_first, 4)
                     )
                 )
             self.networks.append(of_iteration)
-            before += sum(sizes)
-        own = self.groups[0][0]
+        own = first[0]
         self.mean = nn.Parameter(torch.zeros(2, own))  # of the very first symbols: at level 0, and its slope
         self.log_scale = nn.Parameter(torch.tensor([[2.0], [2.0]]).repeat(1, own))
 
@@ -158,51 +204,64 @@ class ContextModel(nn.Module):
                 yield from (Step(iteration, group, q, 1, start, start + own) for q in range(4))
             start += own
 
+    @torch.no_grad()
+    def keep_quantized(self) -> None:
+        """Quantizes the weights once and for all, on the device where they are now; not while training."""
+        for network in self.modules():
+            if isinstance(network, StepNetwork):
+                live = network.quantized()
+                # As rows of a matrix lie; else each of a GPU's products would copy them first.
+                linear = None if live.linear is None else live.linear.contiguous()
+                network.kept = replace(live, first=live.first.contiguous(), linear=linear)
+
     def predict(
-        self, step: Step, earlier: Tensor | None, codes: Tensor, level: Tensor
+        self, step: Step, previous: Tensor | None, codes: Tensor, level: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Means and log2 of scales of a step's symbols, each in the shape of `Step.symbols`.
+        """Means and log2 of scales of a step's symbols, integers in units of 1/16.
+
+        Each is in the shape of `Step.symbols`.
 
         Args:
-            earlier: symbols of earlier iterations (N, C, h, w); None in the first.
+            previous: symbols of the iteration before (N, C, h, w); None in the first.
             codes: symbols of this one (N, C, h, w); those of later steps have no influence.
             level: of the gain, (N,).
         """
         shape = step.symbols(codes).shape
         if step.first_of_all:
-            (mean, mean_slope), (log_scale, scale_slope) = _quantize(self.mean), _quantize(self.log_scale)
-            mean = _round(mean + level[:, None] * mean_slope)
-            log_scale = _round(log_scale + level[:, None] * scale_slope).clamp(*LOG_SCALE_LIMITS)
-            return mean[:, :, None, None].expand(shape), log_scale[:, :, None, None].expand(shape)
+            both = _quantize(self.mean), _quantize(self.log_scale)
+            mean, log_scale = (
+                _floor((start + level[:, None] * slope) * ACTIVATION_UNIT)[:, :, None, None]
+                for start, slope in both
+            )
+            return mean.expand(shape), log_scale.clamp(*LOG_SCALES).expand(shape)
         if 0 in shape:
             return codes.new_zeros(shape), codes.new_zeros(shape)
-        grid = codes[:, : step.stop, :: step.stride, :: step.stride]
-        parts = [] if earlier is None else [earlier]
-        parts.append(grid[:, : step.start])
-        if step.quarter:
-            parts.append(grid[:, step.start :] * _known(grid, step.quarter))
-        top, left = _QUARTERS[step.quarter]
-        margin = KERNELS[min(step.iteration, 1)] // 2
-        known = F.pad(torch.cat(parts, dim=1), (margin,) * 4)[:, :, top:, left:]
-        very_first = step.iteration == step.group == 0
-        networks = cast(nn.ModuleList, cast(nn.ModuleList, self.networks[step.iteration])[step.group])
-        network = networks[step.quarter - 1 if very_first else step.quarter]
-        return cast(
-            tuple[Tensor, Tensor], network(known, level, step.stride.bit_length() - 1 if very_first else 0)
-        )
+        if previous is not None:
+            previous = previous[:, : sum(self.groups[0])]
+        network, case = self._network(step)
+        return cast(tuple[Tensor, Tensor], network(_known(step, previous, codes), level, case))
+
+    def _network(self, step: Step) -> tuple[nn.Module, int]:
+        """What predicts a step, and its case."""
+        of_iteration = cast(nn.ModuleList, self.networks[min(step.iteration, 1)])
+        networks = cast(nn.ModuleList, of_iteration[step.group])
+        if step.iteration == step.group == 0:
+            return networks[step.quarter - 1], step.stride.bit_length() - 1
+        return networks[step.quarter], max(step.iteration - 1, 0)
 
     def rate(
-        self, iteration: int, earlier: Tensor | None, codes: Tensor, noisy: Tensor, level: Tensor
+        self, iteration: int, previous: Tensor | None, codes: Tensor, noisy: Tensor, level: Tensor
     ) -> Tensor:
         """Bits that an iteration of each image costs, (N,), for training.
 
         Args:
-            earlier, codes, level: as in `predict`.
+            previous, codes, level: as in `predict`.
             noisy: values before rounding, with uniform noise, in the shape of `codes`.
         """
         costs = []
         for step in self.steps(iteration):
-            mean, log_scale = self.predict(step, earlier, codes, level)
+            mean, log_scale = self.predict(step, previous, codes, level)
+            mean, log_scale = mean / ACTIVATION_UNIT, log_scale / ACTIVATION_UNIT
             costs.append(bits(step.symbols(noisy) - mean, log_scale).flatten(1).sum(dim=1))
         return torch.stack(costs).sum(dim=0)
 
@@ -222,7 +281,7 @@ class ContextModel(nn.Module):
 
     def parameters_of(self, iteration: int) -> list[nn.Parameter]:
         """What predicts the symbols of an iteration."""
-        own = list(self.networks[iteration].parameters())
+        own = list(self.networks[min(iteration, 1)].parameters())
         return [*own, self.mean, self.log_scale] if iteration == 0 else own
 
 
@@ -238,12 +297,28 @@ def bits(distance: Tensor, log_scale: Tensor) -> Tensor:
     return (inside - torch.log(-torch.expm1(-inverse))) / math.log(2)
 
 
-def _known(grid: Tensor, quarter: int) -> Tensor:
-    """1 at the positions of earlier quarters, (1, 1, h, w)."""
-    mask = torch.zeros_like(grid[:1, :1])
-    for top, left in _QUARTERS[:quarter]:
-        mask[:, :, top::2, left::2] = 1
-    return mask
+def _kernel(iteration: int, group: int) -> int:
+    return 5 if iteration == 0 and group < WIDE_GROUPS else 3
+
+
+def _known(step: Step, previous: Tensor | None, codes: Tensor) -> Tensor:
+    """What a step's network sees: (N, C, h', w'), 0 beyond the border and where nothing is known yet."""
+    grid = codes[:, : step.stop, :: step.stride, :: step.stride]
+    before = 0 if previous is None else previous.shape[1]
+    outputs = step.symbols(codes).shape[2:]
+    kernel = _kernel(step.iteration, step.group)
+    sides = (2 * (n - 1) + kernel for n in outputs)
+    seen = before + (step.stop if step.quarter else step.start)
+    known = codes.new_zeros(len(codes), seen, *sides)
+    top, left = _QUARTERS[step.quarter]
+    inside = known[:, :, kernel // 2 - top :, kernel // 2 - left :][:, :, : grid.shape[2], : grid.shape[3]]
+    grid = grid[:, :, : inside.shape[2], : inside.shape[3]]
+    if previous is not None:
+        inside[:, :before] = previous[:, :, : inside.shape[2], : inside.shape[3]]
+    inside[:, before : before + step.start] = grid[:, : step.start]
+    for top, left in _QUARTERS[: step.quarter]:
+        inside[:, before + step.start :, top::2, left::2] = grid[:, step.start :, top::2, left::2]
+    return known
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:
@@ -257,21 +332,22 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) ->
     if training or (x.device.type == "cpu" and onednn.enabled and onednn.is_available()):  # type: ignore[no-untyped-call]
         return F.conv2d(x, weight, bias, stride)
     side = weight.shape[-1]
-    columns = weight.flatten(1) @ F.unfold(x, side, stride=stride)
+    columns = x.flatten(2) if side == 1 else F.unfold(x, side, stride=stride)
+    products = weight.flatten(1) @ columns
     if bias is not None:
-        columns = columns + bias[:, None]
+        products = products + bias[:, None]
     height, width = ((length - side) // stride + 1 for length in x.shape[2:])
-    return columns.view(x.shape[0], -1, height, width)
+    return products.view(x.shape[0], -1, height, width)
 
 
-def _round(x: Tensor, unit: int = ACTIVATION_UNIT) -> Tensor:
-    """To the next lower multiple of 1/unit, with the gradient of the identity."""
-    rounded = torch.floor(x.detach() * unit) / unit
-    return x + (rounded - x).detach() if x.requires_grad else rounded
+def _floor(x: Tensor) -> Tensor:
+    """To the next lower integer, with the gradient of the identity."""
+    return x + (torch.floor(x.detach()) - x).detach() if x.requires_grad else torch.floor(x)
 
 
 def _quantize(weight: Tensor) -> Tensor:
-    return _round(weight.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) + 0.5 / WEIGHT_UNIT, WEIGHT_UNIT)
+    """To the nearest multiple of 1/64, with the gradient of the identity within the limits."""
+    return _floor(weight.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT) * WEIGHT_UNIT + 0.5) / WEIGHT_UNIT
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import Tensor
 
 
 def native_dtype(device: torch.device) -> torch.dtype:
@@ -16,6 +17,21 @@ def native_dtype(device: torch.device) -> torch.dtype:
         fast_avx512 = capabilities.get("avx512_bf16", False) and "Intel" not in capabilities["cpu_name"]
         native = fast_avx512 or capabilities.get("amx_bf16", False)
     return torch.bfloat16 if native else torch.float32
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on a device. A GPU takes it from pinned memory, and nobody waits for it."""
+    if device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
+def to_host(x: Tensor) -> Tensor:
+    """A tensor on the CPU; from a GPU by way of pinned memory, at the full speed of its bus."""
+    if x.device.type != "cuda":
+        return x.cpu()
+    here = torch.empty(x.shape, dtype=x.dtype, pin_memory=True)
+    return here.copy_(x)
 
 
 @contextmanager

@@ -1,4 +1,10 @@
-"""Symbols to bits to bytes and back: `constriction`'s range coder, fed by the context model."""
+"""Symbols to bits to bytes and back: `constriction`'s range coder, fed by the context model.
+
+A symbol is written as bits of its distance from the predicted mean, rounded: is it zero, its sign, is it
+beyond 1, beyond 2, and so on. Each bit's probability is a quotient of differences of the logistic
+distribution, given what is known. It depends on the distribution's *shape* alone: on its scale, and on where
+within a unit its mean lies. There are 2,832 shapes, so that probabilities are looked up in tables.
+"""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -10,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.context import ACTIVATION_UNIT, LARGEST_MEAN, LOG_SCALE_LIMITS, ContextModel, Step
+from model.context import ACTIVATION_UNIT, LARGEST_MEAN, LOG_SCALES, ContextModel
+from model.devices import to_device, to_host
 from model.network import LARGEST_SYMBOL
 
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
@@ -24,59 +31,36 @@ _SMALLEST = 1
 # symbol still costs only some bits a unit.
 _SMALLEST_BEYOND = 1 << (_PROBABILITY_BITS - 7)
 _LARGEST_DISTANCE = LARGEST_MEAN + LARGEST_SYMBOL
+_HALF = ACTIVATION_UNIT // 2
+_SHAPES = (LOG_SCALES[1] - LOG_SCALES[0] + 1) * ACTIVATION_UNIT
+# Bits that go to the range coder at once. It holds Python's lock meanwhile, under half a millisecond for so
+# many; and they stay in the cache.
+_PIECE = 1 << 14
+# Symbols that a device computes ahead of coding. Each takes some 40 bytes there and 4 here until it is coded:
+# a 12-megapixel photo has 18 million in an iteration, one of 48 megapixels goes in three parts.
+_AHEAD = {"cuda": 1 << 25}
+
+Integers = NDArray[np.int16]
 
 
-class Distribution:
-    """What a step's symbols are binarized against: the logistic distribution in integers.
+def shapes(mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Rounded means, and the numbers of the distributions' shapes, from `ContextModel.predict`'s; int16.
 
-    A symbol is written as bits of its distance from the predicted mean, rounded: is it zero, its sign,
-    is it beyond 1, beyond 2, and so on. Each bit's probability is a quotient of differences of the
-    distribution, given what is known.
-
-    Args:
-        mean, log_scale: from `ContextModel.predict`, as flat integer arrays in units of 1/16.
+    Means are rounded to the next integer, and lie somewhere in the 16 sixteenths that go to the same one.
     """
-
-    def __init__(self, mean: NDArray[np.int64], log_scale: NDArray[np.int64]) -> None:
-        unit = ACTIVATION_UNIT
-        self.rounded_mean = (mean + unit // 2) // unit
-        self._offset = mean - self.rounded_mean * unit
-        self._inverse = _inverse_scales()[log_scale - round(LOG_SCALE_LIMITS[0]) * unit]
-
-    def is_nonzero(self) -> NDArray[np.float32]:
-        """p(distance is not 0)."""
-        everything = slice(None)
-        inside = self._below(everything, 1) - self._below(everything, -1)
-        return _probability((1 << _TABLE_BITS) - inside, np.int64(1 << _TABLE_BITS), _SMALLEST)
-
-    def is_positive(self, which: NDArray[np.int64]) -> NDArray[np.float32]:
-        """p(distance is above 0), for those that are not 0."""
-        above = (1 << _TABLE_BITS) - self._below(which, 1)
-        return _probability(above, above + self._below(which, -1), _SMALLEST)
-
-    def is_beyond(self, which: NDArray[np.int64], signs: NDArray[np.int64], k: int) -> NDArray[np.float32]:
-        """p(distance is beyond k), for those with these signs whose distance is k or more."""
-        inner, outer = self._below(which, signs * (2 * k - 1)), self._below(which, signs * (2 * k + 1))
-        total = np.where(signs > 0, 1 << _TABLE_BITS, 0)
-        return _probability(np.abs(total - outer), np.abs(total - inner), _SMALLEST_BEYOND)
-
-    def _below(self, which: slice | NDArray[np.int64], halves: int | NDArray[np.int64]) -> NDArray[np.int64]:
-        """The distribution's value at `halves` / 2, times 2**24."""
-        distance = halves * (ACTIVATION_UNIT // 2) - self._offset[which]
-        # in units of 1/512 of the scale: distance / 16 * inverse / 2**16 * 512
-        position = (distance * self._inverse[which]) >> (_INVERSE_BITS + 4 - 9)
-        values: NDArray[np.int64] = _logistic()[np.clip(position, -_TABLE_REACH, _TABLE_REACH) + _TABLE_REACH]
-        return values
+    up = mean.to(torch.int16) + _HALF
+    number = (log_scale.to(torch.int16) - LOG_SCALES[0]) * ACTIVATION_UNIT + (up & (ACTIVATION_UNIT - 1))
+    return up >> (ACTIVATION_UNIT.bit_length() - 1), number
 
 
 def encode_iteration(
-    context: ContextModel, iteration: int, earlier: Tensor | None, codes: Tensor, level: Tensor
+    context: ContextModel, iteration: int, previous: Tensor | None, codes: Tensor, level: Tensor
 ) -> list[bytes]:
     """Entropy-codes B[iteration] of each photo of a batch.
 
     Args:
         iteration: counted from 0.
-        earlier: (N, C, h, w) float32: the symbols of all earlier iterations; None before the first.
+        previous: (N, C, h, w) float32: the symbols of the iteration before; None in the first.
         codes: (N, symbols, h, w) float32: those of this one, integers.
         level: of each photo's gain, (N,), multiples of 1/128.
 
@@ -84,20 +68,18 @@ def encode_iteration(
         One stream a photo: its bits step by step; in each step by plane, then by channel, row, column.
     """
     encoders = [constriction.stream.queue.RangeEncoder() for _ in range(len(codes))]
-    for step in context.steps(iteration):
-        means, log_scales = _predict(context, step, earlier, codes, level)
-        symbols = _integers(step.symbols(codes), 1)
-        for encoder, mean, log_scale, values in zip(encoders, means, log_scales, symbols, strict=True):
-            distribution = Distribution(mean, log_scale)
-            for bits, probabilities in _bits(distribution, values - distribution.rounded_mean):
-                encoder.encode(bits.astype(np.int32), _BERNOULLI, probabilities)
+    for distances, numbers in _steps(context, iteration, previous, codes, level):
+        for encoder, distance, shape in zip(encoders, distances, numbers, strict=True):
+            for bits, table, rows in _planes(distance, shape):
+                for piece in _pieces(len(bits)):
+                    encoder.encode(bits[piece].astype(np.int32), _BERNOULLI, table.take(rows[piece]))
     return [encoder.get_compressed().astype("<u4").tobytes() for encoder in encoders]
 
 
 def decode_iteration(
     context: ContextModel,
     iteration: int,
-    earlier: Tensor | None,
+    previous: Tensor | None,
     shape: tuple[int, int],
     level: Tensor,
     stream: bytes,
@@ -105,7 +87,7 @@ def decode_iteration(
     """B[iteration] (1, symbols, h, w) float32 of one photo from its stream.
 
     Args:
-        iteration, earlier, level: as in `encode_iteration`.
+        iteration, previous, level: as in `encode_iteration`.
         shape: (h, w).
 
     Raises:
@@ -120,12 +102,15 @@ def decode_iteration(
         target = step.symbols(codes)
         if not target.numel():
             continue
-        (mean,), (log_scale,) = _predict(context, step, earlier, codes, level)
+        both = shapes(*context.predict(step, previous, codes, level))
+        rounded_mean, numbers = to_host(torch.stack(both).flatten(1)).numpy()
         try:
-            values = _read(bits, Distribution(mean, log_scale))
+            values = _read(bits, numbers) + rounded_mean
+            if (largest := np.abs(values).max()) > LARGEST_SYMBOL:
+                raise ValueError(f"a symbol of {largest}; the largest is {LARGEST_SYMBOL}")
         except (AssertionError, ValueError) as error:
             raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote") from error
-        target.copy_(torch.from_numpy(values.astype(np.float32)).view(target.shape))
+        target.copy_(to_device(torch.from_numpy(values), target.device).view(target.shape))
     if not bits.is_at_end():
         raise ValueError(f"the stream of {len(stream)} bytes goes on after its last bit")
     return codes
@@ -143,71 +128,137 @@ class _BitReader:
         self._again = constriction.stream.queue.RangeEncoder()
         self._words = len(words)
 
-    def read(self, probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
-        """The next bits, whose p(1) these are.
+    def read(self, table: NDArray[np.float32], rows: Integers) -> NDArray[np.bool_]:
+        """The next bits, whose p(1) are in these rows of a table.
 
         Raises:
+            AssertionError: the stream does not decode.
             ValueError: an encoder would have made more words of all bits so far.
         """
-        bits: NDArray[np.int32] = self._decoder.decode(_BERNOULLI, probabilities)
-        self._again.encode(bits, _BERNOULLI, probabilities)
-        if self._again.num_words() > self._words:
-            raise ValueError(f"its bits take more than its {self._words} words")
+        bits = np.empty(len(rows), np.bool_)
+        for piece in _pieces(len(rows)):
+            probabilities = table.take(rows[piece])
+            read = self._decoder.decode(_BERNOULLI, probabilities)
+            self._again.encode(read, _BERNOULLI, probabilities)
+            if self._again.num_words() > self._words:
+                raise ValueError(f"its bits take more than its {self._words} words")
+            bits[piece] = read
         return bits
 
     def is_at_end(self) -> bool:
         return bool(self._decoder.maybe_exhausted())
 
 
-def _bits(
-    distribution: Distribution, distance: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32]]]:
-    """The planes of bits of some symbols, with p(1) of each bit. `_read` is its mirror."""
-    yield distance != 0, distribution.is_nonzero()
-    which = np.flatnonzero(distance)
-    if not len(which):
-        return
-    yield distance[which] > 0, distribution.is_positive(which)
+def _steps(
+    context: ContextModel, iteration: int, previous: Tensor | None, codes: Tensor, level: Tensor
+) -> Iterator[tuple[Integers, Integers]]:
+    """Distances from the mean and shapes' numbers, (N, symbols) each, step by step.
+
+    A GPU computes many steps ahead, and one copy brings them here.
+    """
+    ahead = _AHEAD.get(codes.device.type, 0)
+    waiting: list[tuple[Tensor, Tensor, Tensor]] = []
+    symbols = 0
+    for step in context.steps(iteration):
+        mean, log_scale = context.predict(step, previous, codes, level)
+        waiting.append((mean.flatten(1), log_scale.flatten(1), step.symbols(codes).flatten(1)))
+        symbols += mean.numel()
+        if symbols > ahead:
+            yield from _brought_here(waiting)
+            waiting, symbols = [], 0
+    if waiting:
+        yield from _brought_here(waiting)
+
+
+def _brought_here(steps: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[tuple[Integers, Integers]]:
+    """The same of steps' means, log2 of scales and symbols on a device."""
+    lengths = [values.shape[1] for *_, values in steps]
+    parts = steps[0] if len(steps) == 1 else (torch.cat(part, dim=1) for part in zip(*steps, strict=True))
+    mean, log_scale, values = parts
+    rounded, numbers = shapes(mean, log_scale)
+    whole = to_host(torch.stack([values.to(torch.int16) - rounded, numbers]))
+    for part in torch.split(whole, lengths, dim=2):
+        distances, shape = part.numpy()
+        yield distances, shape
+
+
+def _planes(
+    distance: Integers, shape: Integers
+) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.float32], Integers]]:
+    """The planes of bits of some symbols: bits, a table of p(1), and each bit's row in it.
+
+    `_read` is its mirror.
+    """
+    nonzero = distance != 0
+    yield nonzero, _is_nonzero(), shape
+    distance, shape = distance[nonzero], shape[nonzero]
+    positive = distance > 0
+    yield positive, _is_positive(), shape
+    distance, shape = np.abs(distance), shape + _SHAPES * positive.astype(np.int16)
     k = 1
-    while len(which):
-        beyond = np.abs(distance[which]) > k
-        yield beyond, distribution.is_beyond(which, np.sign(distance[which]), k)
-        which = which[beyond]
+    while len(distance):
+        beyond = distance > k
+        yield beyond, _is_beyond(k), shape
+        distance, shape = distance[beyond], shape[beyond]
         k += 1
 
 
-def _read(bits: _BitReader, distribution: Distribution) -> NDArray[np.int64]:
-    """Symbols, from their planes of bits."""
-    which = np.flatnonzero(bits.read(distribution.is_nonzero()))
-    distance = np.zeros(len(distribution.rounded_mean), np.int64)
-    if len(which):
-        signs = bits.read(distribution.is_positive(which)).astype(np.int64) * 2 - 1
-        k = 1
-        while len(which):
-            distance[which] = signs * k
-            beyond = bits.read(distribution.is_beyond(which, signs, k)).astype(bool)
-            which, signs = which[beyond], signs[beyond]
-            k += 1
-            if k > _LARGEST_DISTANCE:
-                raise ValueError(f"a symbol is more than {_LARGEST_DISTANCE} from its mean")
-    symbols = distance + distribution.rounded_mean
-    if len(symbols) and np.abs(symbols).max() > LARGEST_SYMBOL:
-        raise ValueError(f"a symbol of {np.abs(symbols).max()}; the largest is {LARGEST_SYMBOL}")
-    return symbols
+def _read(bits: _BitReader, shape: Integers) -> Integers:
+    """Distances from the mean, from their planes of bits.
+
+    Raises:
+        AssertionError, ValueError: see `_BitReader.read`; or a distance is larger than there are.
+    """
+    which = np.flatnonzero(bits.read(_is_nonzero(), shape))
+    distance, shape = np.zeros(len(shape), np.int16), shape[which]
+    positive = bits.read(_is_positive(), shape)
+    signs = np.where(positive, np.int16(1), np.int16(-1))
+    shape = shape + _SHAPES * positive.astype(np.int16)
+    k = 1
+    while len(which):
+        distance[which] = signs * np.int16(k)
+        beyond = bits.read(_is_beyond(k), shape)
+        which, signs, shape = which[beyond], signs[beyond], shape[beyond]
+        k += 1
+        if k > _LARGEST_DISTANCE:
+            raise ValueError(f"a symbol is more than {_LARGEST_DISTANCE} from its mean")
+    return distance
 
 
-def _predict(
-    context: ContextModel, step: Step, earlier: Tensor | None, codes: Tensor, level: Tensor
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Mean and log2 of scale of a step's symbols, (N, symbols) each, in units of 1/16."""
-    mean, log_scale = context.predict(step, earlier, codes, level)
-    return _integers(mean, ACTIVATION_UNIT), _integers(log_scale, ACTIVATION_UNIT)
+def _pieces(length: int) -> Iterator[slice]:
+    return (slice(start, start + _PIECE) for start in range(0, length, _PIECE))
 
 
-def _integers(x: Tensor, unit: int) -> NDArray[np.int64]:
-    """(N, values), times `unit`."""
-    integers: NDArray[np.int64] = (x * unit).flatten(1).to(torch.int64).cpu().numpy()
-    return integers
+@lru_cache(1)
+def _is_nonzero() -> NDArray[np.float32]:
+    """p(distance is not 0) of each shape."""
+    inside = _below(1) - _below(-1)
+    return _probability((1 << _TABLE_BITS) - inside, np.int64(1 << _TABLE_BITS), _SMALLEST)
+
+
+@lru_cache(1)
+def _is_positive() -> NDArray[np.float32]:
+    """p(distance is above 0) of each shape, where it is not 0."""
+    above = (1 << _TABLE_BITS) - _below(1)
+    return _probability(above, above + _below(-1), _SMALLEST)
+
+
+@lru_cache(_LARGEST_DISTANCE + 1)
+def _is_beyond(k: int) -> NDArray[np.float32]:
+    """p(distance is beyond k) where it is k or more: of each shape below the mean, then above it."""
+    whole = 1 << _TABLE_BITS
+    below = _probability(_below(-2 * k - 1), _below(-2 * k + 1), _SMALLEST_BEYOND)
+    above = _probability(whole - _below(2 * k + 1), whole - _below(2 * k - 1), _SMALLEST_BEYOND)
+    return np.concatenate([below, above])
+
+
+def _below(halves: int) -> NDArray[np.int64]:
+    """The value of each shape's distribution at `halves` / 2 from the rounded mean, times 2**24."""
+    distance = halves * _HALF - np.arange(-_HALF, _HALF)
+    # in units of 1/512 of the scale: distance / 16 * inverse / 2**16 * 512
+    position = (distance * _inverse_scales()[:, None]).ravel() >> (_INVERSE_BITS + 4 - 9)
+    values: NDArray[np.int64] = _logistic()[np.clip(position, -_TABLE_REACH, _TABLE_REACH) + _TABLE_REACH]
+    return values
 
 
 def _probability(
@@ -231,7 +282,7 @@ def _logistic() -> NDArray[np.int64]:
 @lru_cache(1)
 def _inverse_scales() -> NDArray[np.int64]:
     """floor(2**16 / scale + 1/2) for each log2 of a scale, in steps of 1/16."""
-    low, high = (round(limit) * ACTIVATION_UNIT for limit in LOG_SCALE_LIMITS)
+    low, high = LOG_SCALES
     whole, half = Decimal(1 << _INVERSE_BITS), Decimal("0.5")
     return np.array(
         [int(whole * Decimal(2) ** (Decimal(-n) / ACTIVATION_UNIT) + half) for n in range(low, high + 1)]

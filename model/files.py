@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.codec import DEFAULT_TILE, Codec, Encoding, Goal
+from model.codec import Codec, Encoding, Goal
 from model.format.container import RgcError, RgcFile, stored_quality
 from model.format.limits import why_implausible
 from model.format.source import SourceRecord
@@ -63,7 +63,7 @@ def encode_photos(
     photos: Sequence[DecodedPhoto],
     settings: Sequence[Settings],
     sources: Sequence[SourceRecord | None] | None = None,
-    tile: int = DEFAULT_TILE,
+    tile: int | None = None,
 ) -> list[EncodedPhoto]:
     """Encodes photos of one padded size together, or in parts that fit into memory; see `Codec.encode`.
 
@@ -99,7 +99,7 @@ def encode_photos(
         pixels = [photo.pixels for photo, _ in batch]
         return codec.encode(pixels, [goal for _, goal in batch], [photo.grey for photo, _ in batch], tile)
 
-    encodings = in_available_memory(encode, list(zip(photos, goals, strict=True)), tile)
+    encodings = in_available_memory(encode, list(zip(photos, goals, strict=True)), tile or codec.default_tile)
     return [_encoded(file, encoding) for file, encoding in zip(files, encodings, strict=True)]
 
 
@@ -134,7 +134,9 @@ def decode_pixels(codec: Codec, file: RgcFile) -> NDArray[np.uint8]:
     """
     if why := why_implausible(file.width, file.height, sum(map(len, file.codes))):
         raise RgcError(why)
-    (pixels,) = in_available_memory(lambda files, tile: [codec.decode(each, tile) for each in files], [file])
+    (pixels,) = in_available_memory(
+        lambda files, tile: [codec.decode(each, tile) for each in files], [file], codec.default_tile
+    )
     return pixels
 
 

@@ -6,8 +6,6 @@ from typing import TypeVar
 
 import torch
 
-from model.codec import DEFAULT_TILE
-
 _LOG = logging.getLogger(__name__)
 
 SMALLEST_TILE = 256
@@ -21,7 +19,7 @@ class OutOfMemoryError(RuntimeError):
 
 
 def in_available_memory(
-    work: Callable[[Sequence[Item], int], list[Result]], batch: Sequence[Item], tile: int = DEFAULT_TILE
+    work: Callable[[Sequence[Item], int], list[Result]], batch: Sequence[Item], tile: int
 ) -> list[Result]:
     """Does `work(batch, tile)`; out of memory, halves the batch, and the tile of a photo alone.
 

@@ -17,11 +17,11 @@ SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW = 11
 SIGMA = 1.5
 K1, K2 = 0.01, 0.03
-# Both set speed, not the result: outputs that one row of the blur's matrix product makes, and the
-# longest side that is one product.
+# All set speed, not the result: outputs that one row of the blur's matrix product makes, the longest side
+# that is one product, and the values of a band: on a CPU they stay in its cache, on a GPU they bound memory.
 _BLOCK = 32
 _LONGEST_WHOLE = 256
-_BAND_VALUES = 1 << 19
+_BAND_VALUES, _GPU_BAND_VALUES = 1 << 19, 1 << 26
 
 
 def scales_that_fit(height: int, width: int) -> int:
@@ -59,9 +59,8 @@ def ms_ssim(images: Tensor, reference: Tensor, data_range: float = 255.0) -> Ten
     product = torch.ones((), device=images.device)
     for scale, weight in enumerate(weights.tolist()):
         last = scale == len(weights) - 1
-        with_luminance, contrast = _mean_ssim(images, reference, data_range)
         # relu: a negative correlation has no real fractional power; pytorch-msssim does the same.
-        term = (with_luminance if last else contrast).relu()
+        term = _mean_ssim(images, reference, data_range, with_luminance=last).relu()
         product = product * term**weight
         if not last:
             padding = (images.shape[-2] % 2, images.shape[-1] % 2)
@@ -88,30 +87,29 @@ def _planes(pixels: NDArray[np.uint8], device: torch.device | str) -> Tensor:
     return torch.from_numpy(planes).to(device).float()[None]
 
 
-def _mean_ssim(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Means (N, C) of SSIM and of its contrast-structure term, in bands of rows that stay in the cache."""
+def _mean_ssim(x: Tensor, y: Tensor, data_range: float, with_luminance: bool) -> Tensor:
+    """Mean (N, C) of SSIM or of its contrast-structure term alone, in bands of rows."""
     taps = min(WINDOW, x.shape[2])
     outputs = x.shape[2] - taps + 1
-    rows = max(_BAND_VALUES // (x[:, :, 0].numel()), 1)
+    values = _GPU_BAND_VALUES if x.is_cuda else _BAND_VALUES
+    rows = max(values // x[:, :, 0].numel() // _BLOCK, 1) * _BLOCK
     bands = []
     for top in range(0, outputs, rows):
         band = slice(top, min(top + rows, outputs) + taps - 1)
-        luminance, contrast = _ssim_terms(x[:, :, band], y[:, :, band], data_range)
-        bands.append(torch.stack([(luminance * contrast).sum(dim=(2, 3)), contrast.sum(dim=(2, 3))]))
-    similarity, contrast = torch.stack(bands).sum(dim=0) / luminance[0, 0, 0].numel() / outputs
-    return similarity, contrast
+        similarity = _ssim(x[:, :, band], y[:, :, band], data_range, with_luminance)
+        bands.append(similarity.sum(dim=(2, 3)))
+    return torch.stack(bands).sum(dim=0) / similarity[0, 0, 0].numel() / outputs
 
 
-def _ssim_terms(x: Tensor, y: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """The luminance and the contrast-structure map of SSIM, where whole windows fit."""
+def _ssim(x: Tensor, y: Tensor, data_range: float, with_luminance: bool) -> Tensor:
+    """The map of SSIM, or of its contrast-structure term alone, where whole windows fit."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     mean_x, mean_y = _blur(x), _blur(y)
     product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     covariance = _blur(x * y) - product
     variances = _blur(x * x + y * y) - squares  # only their sum is needed, so one blur does for both
     contrast = (2 * covariance + c2) / (variances + c2)
-    luminance = (2 * product + c1) / (squares + c1)
-    return luminance, contrast
+    return (2 * product + c1) / (squares + c1) * contrast if with_luminance else contrast
 
 
 def _gaussian(taps: int) -> Tensor:
@@ -127,7 +125,7 @@ def _blur(x: Tensor) -> Tensor:
     matrix of its whole length; longer sides are cut into blocks, since most of such a band is zero.
     """
     if max(x.shape[-2:]) > _LONGEST_WHOLE:
-        return _blur_rows(_blur_rows(x).transpose(2, 3)).transpose(2, 3)
+        return _blur_columns(_blur_rows(x))
     rows, columns = (_band(min(WINDOW, n), n - min(WINDOW, n) + 1, x.dtype, x.device) for n in x.shape[-2:])
     return rows.T @ (x @ columns)
 
@@ -137,14 +135,26 @@ def _blur_rows(x: Tensor) -> Tensor:
 
     x[b*B : b*B + B + taps - 1]  @  band (B + taps - 1, B)  =  y[b*B : b*B + B]
     """
-    taps = min(WINDOW, x.shape[-1])
-    outputs = x.shape[-1] - taps + 1
+    blocks, band, outputs = _blocks(x, 3)
+    return (blocks.reshape(-1, len(band)) @ band).view(*x.shape[:-1], -1)[..., :outputs]
+
+
+def _blur_columns(x: Tensor) -> Tensor:
+    """The same along the axis before it, where blocks of whole rows need no copy."""
+    blocks, band, outputs = _blocks(x, 2)
+    planes = blocks.transpose(3, 4).flatten(0, 1)
+    products = torch.stack([band.T.expand(len(plane), -1, -1) @ plane for plane in planes])
+    return products.view(*x.shape[:2], -1, x.shape[3])[:, :, :outputs]
+
+
+def _blocks(x: Tensor, axis: int) -> tuple[Tensor, Tensor, int]:
+    """A view of an axis as overlapping blocks, their length last; their band; how many outputs there are."""
+    taps = min(WINDOW, x.shape[axis])
+    outputs = x.shape[axis] - taps + 1
     block = min(_BLOCK, outputs)
-    blocks = math.ceil(outputs / block)
-    x = F.pad(x, (0, blocks * block - outputs))
-    band = _band(taps, block, x.dtype, x.device)
-    rows = x.unfold(-1, block + taps - 1, block).reshape(-1, block + taps - 1)
-    return (rows @ band).view(*x.shape[:-1], -1)[..., :outputs]
+    if missing := -outputs % block:
+        x = F.pad(x, (0, missing) if axis == 3 else (0, 0, 0, missing))
+    return x.unfold(axis, block + taps - 1, block), _band(taps, block, x.dtype, x.device), outputs
 
 
 @lru_cache(32)
@@ -152,6 +162,6 @@ def _blur_rows(x: Tensor) -> Tensor:
 def _band(taps: int, block: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The window in each of `block` columns, one row further down in each."""
     band = torch.zeros(block + taps - 1, block, dtype=torch.float64)
-    for column in range(block):
-        band[column : column + taps, column] = _gaussian(taps)
+    columns = torch.arange(block)[:, None]
+    band[columns + torch.arange(taps), columns] = _gaussian(taps)
     return band.to(device, dtype)

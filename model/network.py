@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.context import ContextModel
+from model.transform import BlockTransform, frequencies
 
 CODE_STRIDE = 8  # pixels a code position spans on each axis
-STRIDE = 16  # image sides must be multiples of this: the coarsest layers work at 1/16
-# By so many pixels the outermost ones are repeated on each side before encoding; decoding cuts them off.
-# Without them the outermost pixels are coded from one side only: a quarter worse than those inside.
-MARGIN = 8
 LARGEST_SYMBOL = 255
+RESIDUAL_SCALE = 64.0  # of what a later encoder sees: what is left over is that much smaller than an image
 GAIN_ANCHORS = 5  # gains in between are interpolated
 
 
@@ -24,27 +22,26 @@ class CodecConfig:
     """Widths of a `ResidualGRUCodec`. The defaults are the shipped model's.
 
     Attributes:
-        groups: of each iteration, the sizes of the groups in which its symbols are coded.
+        iterations: how many the model has learnt.
+        first_groups, later_groups: sizes of the groups in which the symbols of the first and of each later
+            iteration are coded.
         quarter_channels, eighth_channels, sixteenth_channels: widths of the layers at 1/4, 1/8, 1/16
             of the image's size; the later iterations work at 1/4 alone.
         context_hidden: width of the context model's layers.
     """
 
-    groups: tuple[tuple[int, ...], ...] = ((4, 8, 12, 24), (8, 16, 24), (8, 16, 24))
+    iterations: int = 3
+    first_groups: tuple[int, ...] = (5, 11, 24, 56)
+    later_groups: tuple[int, ...] = (16, 48, 128)
     quarter_channels: int = 64
     eighth_channels: int = 160
     sixteenth_channels: int = 256
     context_hidden: int = 64
 
     @property
-    def iterations(self) -> int:
-        """The most iterations the model has learnt."""
-        return len(self.groups)
-
-    @property
     def symbols(self) -> list[int]:
         """Of each iteration, for each 8x8 pixels."""
-        return [sum(groups) for groups in self.groups]
+        return [sum(self.first_groups), *[sum(self.later_groups)] * (self.iterations - 1)]
 
 
 class ResidualGRU(nn.Module):
@@ -178,15 +175,15 @@ class LaterEncoder(nn.Module):
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
-        channels, later = config.quarter_channels, config.symbols[1:]
+        channels = config.quarter_channels
         self.stem = nn.Conv2d(6 * 16, channels, 3, padding=1)
-        self.gru = ResidualGRU(channels, len(later))
+        self.gru = ResidualGRU(channels, config.iterations - 1)
         self.block = ResidualBlock(channels)
-        self.to_symbols = nn.ModuleList(PatchConv(channels, symbols) for symbols in later)
+        self.to_symbols = PatchConv(channels, sum(config.later_groups))
 
     def forward(self, x: Tensor, hidden: Tensor, number: int) -> tuple[Tensor, Tensor]:
         x, hidden = self.gru(self.stem(F.pixel_unshuffle(x, 4)), hidden, number)
-        return self.to_symbols[number](self.block(x)), hidden
+        return self.to_symbols(self.block(x)), hidden
 
 
 class LaterDecoder(nn.Module):
@@ -196,22 +193,33 @@ class LaterDecoder(nn.Module):
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
-        channels, later = config.quarter_channels, config.symbols[1:]
-        self.from_symbols = nn.ModuleList(nn.Conv2d(symbols, 4 * channels, 1) for symbols in later)
-        self.level = nn.ParameterList(torch.zeros(GAIN_ANCHORS, channels) for _ in later)
+        channels = config.quarter_channels
+        self.from_symbols = nn.Conv2d(sum(config.later_groups), 4 * channels, 1)
+        self.level = nn.Parameter(torch.zeros(config.iterations - 1, GAIN_ANCHORS, channels))
         self.from_reconstruction = nn.Conv2d(3 * 16, channels, 3, padding=1)
-        self.gru = ResidualGRU(channels, len(later))
+        self.gru = ResidualGRU(channels, config.iterations - 1)
         self.blocks = nn.Sequential(ResidualBlock(channels), ResidualBlock(channels))
         self.to_pixels = nn.Conv2d(channels, 3 * 16, 3, padding=1)
 
     def forward(
         self, values: Tensor, reconstruction: Tensor, hidden: Tensor, level: Tensor, number: int
     ) -> tuple[Tensor, Tensor]:
-        x = F.pixel_shuffle(self.from_symbols[number](values), 2)
+        x = F.pixel_shuffle(self.from_symbols(values), 2)
         x = x + self.from_reconstruction(F.pixel_unshuffle(reconstruction, 4))
         x = x + interpolate(self.level[number], level.clamp(0, 1)).to(x.dtype)
         x, hidden = self.gru(x, hidden, number)
         return F.pixel_shuffle(self.to_pixels(self.blocks(x)), 4), hidden
+
+
+def _log_gains(iteration: int, symbols: int) -> Tensor:
+    """(anchors, symbols): at first. Later iterations begin where the one before them ends.
+
+    Those of frequency 0 differ less between levels: errors of brightness are seen at once.
+    """
+    position = torch.linspace(0, 1, GAIN_ANCHORS)[:, None] - 0.25
+    if iteration:
+        return (0.9 * position + 2.1 + 1.4 * (iteration - 1)).expand(-1, symbols).clone()
+    return position * torch.where(torch.tensor(frequencies(symbols)) == 0, 1.1, 2.0)
 
 
 def quantize(scaled: Tensor) -> Tensor:
@@ -232,11 +240,13 @@ class ResidualGRUCodec(nn.Module):
     What differs from the paper:
 
     - Rounding to integers with a zero, of which the context model makes bits, in place of a sign.
-    - A gain on the symbols, chosen for each photo and iteration by its *level*, about -1/2 to 1: within an
+    - A gain on the symbols, chosen for each photo and iteration by its *level*, about -3/4 to 5/4: within an
       iteration the rate is continuous ("Asymmetric gained deep image compression", Cui et al., 2021).
     - The first iteration has a deep network of its own. The later ones share a small one at 1/4, whose
       GRUs start from the first one's features.
-    - Additive reconstruction with a scale learnt for each iteration.
+    - Encoder and decoder are sums of a linear transform, JPEG's, and of a network, which adds offsets to the
+      symbols and a correction to the pixels. So training starts from what JPEG does.
+    - Additive reconstruction with a scale learnt for each iteration and level.
     - Symbols for each 8x8 pixels, not for each 16x16.
     """
 
@@ -247,23 +257,39 @@ class ResidualGRUCodec(nn.Module):
         self.first_decoder = FirstDecoder(config)
         self.later_encoder = LaterEncoder(config)
         self.later_decoder = LaterDecoder(config)
-        low_to_high = torch.linspace(0.0, 1.7, GAIN_ANCHORS)[:, None]
-        self.log_gain = nn.ParameterList(low_to_high.repeat(1, s) for s in config.symbols)
-        self.log_scale = nn.Parameter(torch.linspace(2.0, 3.0, config.iterations))
-        self.context = ContextModel(config.groups, config.context_hidden)
-        with torch.no_grad():  # symbols begin about one unit wide: neither all zero nor dear
-            for layer in (self.first_encoder.to_symbols, *self.later_encoder.to_symbols):
-                cast(nn.Conv2d, layer).weight.mul_(20)
-            self.later_decoder.to_pixels.weight.mul_(0.1)  # a later iteration begins by changing little
+        symbols = config.symbols
+        self.transforms = nn.ModuleList(BlockTransform(count) for count in symbols[:2])
+        self.log_gain = nn.ParameterList(_log_gains(i, count) for i, count in enumerate(symbols))
+        self.log_offset = nn.ParameterList(torch.zeros(GAIN_ANCHORS, count) for count in symbols)
+        self.log_step = nn.ParameterList(-2.0 - _log_gains(i, 2)[:, 1:] for i in range(config.iterations))
+        self.context = ContextModel(
+            config.first_groups, config.later_groups, config.iterations, config.context_hidden
+        )
+        with torch.no_grad():  # all begins as the linear transforms alone
+            encoders = self.first_encoder.to_symbols, self.later_encoder.to_symbols
+            for layer in (*encoders, self.first_decoder.to_pixels, self.later_decoder.to_pixels):
+                layer.weight.zero_()
+                cast(Tensor, layer.bias).zero_()
 
     def gain(self, iteration: int, level: Tensor) -> Tensor:
         """What an iteration's latents are multiplied by before rounding (N, symbols, 1, 1)."""
         return interpolate(self.log_gain[iteration], level).exp()
 
+    def scale(self, latents: Tensor, level: Tensor, iteration: int) -> Tensor:
+        """What is rounded to symbols (N, symbols, H/8, W/8), from latents as `encode` gives them."""
+        linear, offsets = latents.chunk(2, dim=1)
+        return (
+            linear * self.gain(iteration, level)
+            + offsets * interpolate(self.log_offset[iteration], level).exp()
+        )
+
     def encode(
         self, images: Tensor, reconstruction: Tensor | None, hidden: Tensor | None, iteration: int
     ) -> tuple[Tensor, Tensor]:
-        """Latents (N, symbols, H/8, W/8) of R[i-1] and the encoder's new state.
+        """Latents (N, 2 symbols, H/8, W/8) of R[i-1], for `scale`, and the encoder's new state.
+
+        The linear transform's come first, in units that the gain is for, then the network's, as offsets in
+        units of a symbol: so they are as small beside the former as the level is high.
 
         Args:
             images, reconstruction: I and P[i-1], (N, 3, H, W) in 0 to 1; None in iteration 0.
@@ -271,12 +297,15 @@ class ResidualGRUCodec(nn.Module):
             iteration: counted from 0.
         """
         if iteration == 0:
-            latents, features = self.first_encoder(images.to(self._dtype()))
-            return latents, features.tanh()
+            offsets, features = self.first_encoder(images.to(self._dtype()))
+            linear = self.transform(iteration)(images - 0.5)
+            return torch.cat([linear, offsets.float()], dim=1), features.tanh()
         assert reconstruction is not None
-        residual = (images - reconstruction) * self.log_scale[iteration].exp()
-        seen = torch.cat([residual, reconstruction - 0.5], dim=1).to(self._dtype())
-        return cast(tuple[Tensor, Tensor], self.later_encoder(seen, hidden, iteration - 1))
+        residual = images - reconstruction
+        seen = torch.cat([residual * RESIDUAL_SCALE, reconstruction - 0.5], dim=1).to(self._dtype())
+        offsets, hidden = self.later_encoder(seen, hidden, iteration - 1)
+        linear = self.transform(iteration)(residual)
+        return torch.cat([linear, offsets.float()], dim=1), cast(Tensor, hidden)
 
     def decode(
         self,
@@ -293,22 +322,28 @@ class ResidualGRUCodec(nn.Module):
             level: of each photo's gain, (N,).
             reconstruction, hidden, iteration: as in `encode`.
         """
-        values = (symbols.float() / self.gain(iteration, level)).to(self._dtype())
+        latents = symbols.float() / self.gain(iteration, level)
+        values, linear = latents.to(self._dtype()), self.transform(iteration).inverse(latents)
         if iteration == 0:
-            pixels, features = self.first_decoder(values, level)
-            return pixels.contiguous().float() + 0.5, features.tanh()
-        assert reconstruction is not None
-        seen = (reconstruction - 0.5).to(self._dtype())
-        residual, hidden = self.later_decoder(values, seen, hidden, level, iteration - 1)
+            correction, hidden = self.first_decoder(values, level)
+            base, hidden = torch.full_like(linear, 0.5), hidden.tanh()
+        else:
+            assert reconstruction is not None
+            base, seen = reconstruction, (reconstruction - 0.5).to(self._dtype())
+            correction, hidden = self.later_decoder(values, seen, hidden, level, iteration - 1)
         # To planes while it is still in half precision: images are kept as planes.
-        residual = residual.contiguous().float() * (-self.log_scale[iteration]).exp()
-        return reconstruction + residual, cast(Tensor, hidden)
+        correction = correction.contiguous().float() * interpolate(self.log_step[iteration], level).exp()
+        return base + linear.contiguous() + correction, cast(Tensor, hidden)
 
     def stages(self, iteration: int) -> Sequence[nn.Module]:
-        """Encoder and decoder of an iteration."""
+        """Encoder and decoder of an iteration, which may run in half precision."""
         if iteration == 0:
             return self.first_encoder, self.first_decoder
         return self.later_encoder, self.later_decoder
+
+    def transform(self, iteration: int) -> BlockTransform:
+        """The linear part of an iteration."""
+        return cast(BlockTransform, self.transforms[min(iteration, 1)])
 
     def reach(self, iteration: int) -> tuple[int, int]:
         """How far an iteration's encoder and decoder see, in pixels: multiples of 16."""

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEVELS = 256  # of the gain: a byte in the file
-TOP = 192  # the highest that is trained, and the one of every iteration that another one follows
-FIRST_ANCHOR, LEVELS_OF_ANCHORS = 64, 128
+# The lowest and highest that are trained; the latter is that of every iteration that another one follows.
+BOTTOM, TOP = 32, 224
+FIRST_ANCHOR, LEVELS_OF_ANCHORS = 96, 128
 
 
 def position(levels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-    """Where levels lie along the gain's anchors, 0 the first, 1 the last: multiples of 1/128 from -1/2."""
+    """Where levels lie along the gain's anchors, 0 the first, 1 the last: multiples of 1/128 from -3/4."""
     return (np.asarray(levels, np.float32) - FIRST_ANCHOR) / np.float32(LEVELS_OF_ANCHORS)
 
 
@@ -37,12 +38,12 @@ class Band:
     def of_ms_ssim(cls, target: float) -> "Band":
         """For -ln(1 - MS-SSIM), nearly linear in the level: up to a thousandth above, near 1 less."""
         tolerance = min(0.001, 0.03 * (1 - target))
-        return cls(logarithm(target), logarithm(target + tolerance), False, 2.4, 0.0065)
+        return cls(logarithm(target), logarithm(target + tolerance), False, 2.3, 0.0132)
 
     @classmethod
     def of_bytes(cls, limit: int, pixels: int) -> "Band":
         """For the logarithm of a stream's bytes: down to 2% below."""
-        return cls(math.log(0.98 * limit), math.log(limit), True, math.log(0.0095 * pixels), 0.0087)
+        return cls(math.log(0.98 * limit), math.log(limit), True, math.log(0.0105 * pixels), 0.0135)
 
 
 def logarithm(ms_ssim: float) -> float:

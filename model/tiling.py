@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.network import STRIDE
+from model.format.limits import STRIDE
 
 # Pixels of a batch up to which one thread runs the network. How oneDNN orders a convolution's sums over few
 # positions depends on the number of threads; codes and pixels shall not. (Seen up to 64 positions at 1/16.)

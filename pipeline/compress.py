@@ -80,11 +80,11 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
         .with_resource_hints(**execution.hints)
         .with_outputs(LOADED, REJECTED)
     )
-    write = beam.Map(write_rgc, run, job.settings, job.output, stop)
+    write = partial(write_rgc, run=run, settings=job.settings, output=job.output, stop_path=stop)
     encoded = (
         loaded[LOADED]
         | "Encode" >> RunInference(handler).with_resource_hints(**execution.hints)
-        | "Write" >> write.with_resource_hints(**execution.hints)
+        | "Write" >> beam.ParDo(ThreadedMap(write, execution.prefetch)).with_resource_hints(**execution.hints)
     )
     rows = (
         encoded | "ReportEncoded" >> beam.Map(report_row, progress),

@@ -1,6 +1,7 @@
 """The decompress pipeline: .rgc files to photos."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -42,7 +43,7 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
     wanted = Wanted(job.output, job.image_format, job.iterations, job.run_id)
     load = ThreadedMap(partial(load_rgc, iterations=job.iterations), execution.prefetch, stop)
     decode = RunInference(DecodeHandler(job.device, execution.threads))
-    write = beam.Map(write_image, wanted, stop)
+    write = ThreadedMap(partial(write_image, wanted=wanted, stop_path=stop), execution.prefetch)
     found = pipeline | "Find" >> FindFiles(job.source, ".rgc", progress_path=progress)
     files = found | "SkipRestored" >> SkipRestored(wanted, stop)
     decoded = (
@@ -50,7 +51,7 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
         | "Balance" >> Balance(execution.workers)
         | "Load" >> beam.ParDo(load).with_resource_hints(**execution.hints)
         | "Decode" >> decode.with_resource_hints(**execution.hints)
-        | "Write" >> write.with_resource_hints(**execution.hints)
+        | "Write" >> beam.ParDo(write).with_resource_hints(**execution.hints)
     )
     rows = (
         decoded | "Report" >> beam.Map(_report_restored, False, progress),
@@ -63,8 +64,10 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
 def count_restored(result: PipelineResult) -> tuple[int, int]:
     """How many files a finished run has decoded, and how many failed."""
     counters = result.metrics().query(MetricsFilter().with_namespace(_METRICS))["counters"]
-    counts = {counter.key.metric.name: counter.result for counter in counters}
-    return counts.get("decoded", 0), counts.get("failed", 0)
+    counts: Counter[str] = Counter()
+    for counter in counters:  # one for each stage that counts
+        counts[counter.key.metric.name] += counter.result
+    return counts["decoded"], counts["failed"]
 
 
 def _report_restored(row: RestoredRow, resumed: bool, path: str | None) -> RestoredRow:

@@ -15,7 +15,7 @@ class Execution:
         workers: processes that the photos are shared out to beforehand; None where the runner does that.
         threads: for torch in each of them; None for torch's own choice.
         hints: Beam's resource hints for the steps that need the GPU.
-        prefetch: photos that are loaded while another is encoded.
+        prefetch: photos that are loaded, and others that are written, while one is encoded.
         progress_path: see `transforms.progress.report`.
         stop_path: see `transforms.progress.request_stop`.
     """

@@ -11,9 +11,10 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from model.network import STRIDE, CodecConfig, ResidualGRUCodec
+from model.format.limits import STRIDE
+from model.network import CodecConfig, ResidualGRUCodec
 from model.photos.reading import DecodedPhoto
-from model.search import TOP, position
+from model.search import BOTTOM, TOP, position
 from model.training.data import PhotoSet
 from model.training.trainer import StepFigures, Trainer, TrainingConfig, train
 from model.weights.loading import load_weights, model_id, save_weights
@@ -131,7 +132,7 @@ def _print_quality(trainer: Trainer, photos: Sequence[DecodedPhoto], console: Co
         height, width = (side // STRIDE * STRIDE for side in photo.pixels.shape[:2])
         image = torch.from_numpy(photo.pixels[:height, :width].copy()).permute(2, 0, 1)[None] / 255
         for iteration in trainer.config.iterations:
-            for level in position([0, TOP // 2, TOP]):
+            for level in position([BOTTOM, (BOTTOM + TOP) // 2, TOP]):
                 figures.append(trainer.measure(image, float(level), iteration))
     if figures:
         text = _text(_by_iteration_and_level(figures))

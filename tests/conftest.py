@@ -16,7 +16,8 @@ from tests.storage import Storage, storage_server
 from transforms.storage import gcs
 
 TINY = CodecConfig(
-    groups=((2, 4), (4, 4), (4, 4)),
+    first_groups=(2, 6),
+    later_groups=(4, 6),
     quarter_channels=8,
     eighth_channels=16,
     sixteenth_channels=16,
@@ -25,10 +26,14 @@ TINY = CodecConfig(
 
 
 def tiny_model() -> ResidualGRUCodec:
-    """Untrained, but with a context model that has an opinion."""
+    """Untrained, but with a context model that has an opinion, and networks that add something."""
     torch.manual_seed(0)
     model = ResidualGRUCodec(TINY)
     with torch.no_grad():
+        for network in (*model.stages(0), *model.stages(1)):
+            for name, parameter in network.named_parameters():
+                if name in ("to_symbols.weight", "to_pixels.weight"):
+                    parameter.normal_(std=0.05)
         for parameter in model.context.parameters():
             parameter.mul_(5)
     return model.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A map whose function works in threads, before its results are needed."""
+"""A map whose function works in threads, beside what comes before and after it."""
 
 import os
 import time
@@ -17,7 +17,7 @@ WAITED = Metrics.counter("rgc", "microseconds_waited")
 
 
 class ThreadedMap(beam.DoFn):
-    """Like `beam.Map`, but the next elements are worked on in threads while a result is used.
+    """Like `beam.Map`, but in threads: while a result is used, and while the next elements are made.
 
     Results come in the elements' order. One that is a `TaggedOutput` goes where its tag says. Elements are
     in the global window.

@@ -3,8 +3,9 @@
 import math
 
 MAX_PIXELS = 1 << 27  # 134 megapixels
-# The networks work on a margin around the picture, and on whole multiples of 16 pixels.
-MARGIN, PADDED_TO = 8, 16
+# The networks work on a margin of repeated pixels around the picture, which decoding cuts off, and on whole
+# multiples of 16. Without a margin the outermost pixels, coded from one side only, are a quarter worse.
+MARGIN, STRIDE = 8, 16
 # Flat colour takes a JPEG 1 byte for 64 pixels, a PNG 1 for 344 (8,256 with 1-bit pixels), a WebP 1 for
 # tens of thousands. Sizes that any machine has the memory for are let through whatever they claim.
 HARMLESS_PIXELS = 25_000_000
@@ -18,9 +19,7 @@ _MOST_PADDING = 4  # times the pixels that are there
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
     """Both sides with their margins, rounded up: what the networks work on."""
-    padded_height, padded_width = (
-        -(-(side + 2 * MARGIN) // PADDED_TO) * PADDED_TO for side in (height, width)
-    )
+    padded_height, padded_width = (-(-(side + 2 * MARGIN) // STRIDE) * STRIDE for side in (height, width))
     return padded_height, padded_width
 
 

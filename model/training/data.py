@@ -21,7 +21,7 @@ _File = tuple[str, Callable[[], bytes]]  # its name, and what reads it
 _MOST_TRIES = 10_000  # to find a photo that is large enough
 
 # Shares of crops that are changed, so that the codec has seen what archives hold.
-HALVED, RECOMPRESSED, GREY, FLAT, FRAMED = 0.25, 0.1, 0.03, 0.03, 0.15
+HALVED, RECOMPRESSED, GREY, FLAT, FRAMED = 0.25, 0.1, 0.03, 0.08, 0.15
 
 
 class PhotoSet:
@@ -145,5 +145,7 @@ def _framed(cut: NDArray[np.uint8], random: np.random.Generator) -> NDArray[np.u
 def _flat(size: int, random: np.random.Generator) -> NDArray[np.uint8]:
     """One colour, or a ramp between two colours that are near each other."""
     colour = random.integers(0, 256, 3)
+    if random.random() < 0.5:  # as saturated as can be
+        colour = np.where(random.random(3) < 0.5, colour, random.choice([0, 255], 3))
     ramp = np.linspace(0, random.choice([0, 0, 4, 24]), size)[:, None, None]
     return np.broadcast_to(np.clip(colour + ramp, 0, 255), (size, size, 3)).astype(np.uint8)

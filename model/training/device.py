@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from model.network import ResidualGRUCodec
-from model.search import FIRST_ANCHOR, LEVELS_OF_ANCHORS, TOP
+from model.search import BOTTOM, FIRST_ANCHOR, LEVELS_OF_ANCHORS, TOP
 from model.training.data import FLAT, FRAMED, GREY, HALVED
 from model.training.trainer import (
-    EDGES_SCALE,
     MUON_SCALE,
     StepFigures,
     Trainer,
@@ -91,6 +90,8 @@ class DevicePhotos:
             self._chance(batch, FRAMED)[:, None, None, None], crops * self._frames(batch), crops
         )
         colour = torch.rand(batch, 1, 1, 3, device=self.device)
+        saturated = self._chance(batch, 0.5)[:, None, None, None] & (torch.rand_like(colour) < 0.5)
+        colour = torch.where(saturated, (torch.rand_like(colour) < 0.5).float(), colour)
         ramp = torch.linspace(0, 24 / 255, self.size, device=self.device)[:, None, None]
         flat = (colour + ramp * self._chance(batch, 0.5)[:, None, None, None]).clamp(0, 1)
         flat = (flat * 255).floor() / 255
@@ -165,13 +166,13 @@ class DeviceTrainer:
     def __init__(self, trainer: Trainer, photos: DevicePhotos, captured: bool) -> None:
         self._trainer, self._photos, self._captured = trainer, photos, captured
         device = trainer.device
-        self.learning_rate, self.price_share = (torch.zeros((), device=device) for _ in range(2))
-        self._muon_rate, self._edges_rate = (torch.zeros((), device=device) for _ in range(2))
+        rates = (torch.zeros((), device=device) for _ in range(3))
+        self._context_rate, self._muon_rate, self._others_rate = rates
         self._muon = BatchedMuon(trainer.matrices, self._muon_rate)
         self._adamw = torch.optim.AdamW(
             [
-                {"params": trainer.edges, "lr": self._edges_rate},
-                {"params": trainer.context, "lr": self.learning_rate},
+                {"params": trainer.others, "lr": self._others_rate},
+                {"params": trainer.context, "lr": self._context_rate},
             ],
             betas=(0.9, 0.98),
             weight_decay=0.0,
@@ -194,12 +195,18 @@ class DeviceTrainer:
         """Done so far."""
         return self._trainer.step
 
-    def step(self, learning_rate: float, price_share: float) -> tuple[Tensor, StepFigures]:
-        """One step; the loss and figures stay on the device, and the next step may overwrite them."""
-        self.learning_rate.fill_(learning_rate)
-        self._muon_rate.fill_(learning_rate * MUON_SCALE)
-        self._edges_rate.fill_(learning_rate * EDGES_SCALE)
-        self.price_share.fill_(price_share)
+    def step(self, at: float) -> tuple[Tensor, StepFigures]:
+        """One step; the loss and figures stay on the device, and the next step may overwrite them.
+
+        Args:
+            at: where in the configuration's steps its learning rates are taken from.
+        """
+        config = self._trainer.config
+        learning_rate = config.learning_rate_at(at)
+        of_networks = learning_rate * config.networks_learn_at(at)
+        self._context_rate.fill_(learning_rate)
+        self._others_rate.fill_(of_networks)
+        self._muon_rate.fill_(of_networks * MUON_SCALE)
         iteration, _ = self._trainer.draw(1)
         self._trainer.step += 1
         self._steps_of[iteration] += 1
@@ -229,10 +236,10 @@ class DeviceTrainer:
         trainer = self._trainer
         batch = trainer.config.batch
         images = self._photos.crops(batch)
-        level = (torch.rand(batch, device=trainer.device) * (TOP + 1)).floor()
+        level = BOTTOM + (torch.rand(batch, device=trainer.device) * (TOP + 1 - BOTTOM)).floor()
         level = (level - FIRST_ANCHOR) / LEVELS_OF_ANCHORS
         trainer.model.zero_grad()
-        loss, figures = trainer.loss(images, level, iteration, self.price_share)
+        loss, figures = trainer.loss(images, level, iteration)
         loss.backward()  # type: ignore[no-untyped-call]
         clip_grad_norm_(trainer.parameters, 1.0)
         self._muon.step()

@@ -3,7 +3,7 @@
 import math
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
 from model.devices import native_dtype
-from model.network import MARGIN, STRIDE, ResidualGRUCodec, quantize
-from model.search import TOP, position
+from model.format.limits import MARGIN, STRIDE
+from model.network import ResidualGRUCodec, quantize
+from model.search import BOTTOM, TOP, position
 from model.training.data import PhotoSet, crops
 from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distance
 
 SECONDS_BETWEEN_CHECKPOINTS = 120
 # Learning rates over the configuration's, which is the context model's. Muon's steps are already scaled to
 # AdamW's size; at 3e-3 training goes astray in a hundred steps, since nothing bounds the blocks' shortcuts.
-# The first and last layers' steps show as wrong brightness and colour: at 1e-3, by five grey levels.
-MUON_SCALE, EDGES_SCALE = 0.7, 0.3
+MUON_SCALE = 0.7
 # By how much more the outermost four pixels count in the squared error: they are known from one side only.
 BORDER_EMPHASIS = 3.0
 
@@ -37,12 +37,11 @@ class TrainingConfig:
         iterations: which are trained, (0,) or later ones, counted from 0. Earlier ones run at their
             highest level and stay as they are.
         steps, batch, crop: length of the run, crops a step, their side in pixels, a multiple of 16.
+        context_steps: at first only the context model learns: rates that it does not know yet are no price.
         learning_rate: at its peak; it rises over the first 1% of the steps, stays, and falls to zero on
             a cosine over the last `decay` of them.
         prices: of each trained iteration, at the lowest and at the highest level: nats of distortion for
             each bit per pixel; in between they are interpolated by their logarithm.
-        price_ramp: shares of the steps between which prices rise from 3% to the whole. From the first
-            step of a new model they would kill the symbols before the decoder uses them.
         weights: of the logarithms of MS-SSIM's, the squared error's, SSIMULACRA2's and the low
             frequencies' errors in the distortion.
         seed: of the weights' initial values and the crops.
@@ -53,12 +52,12 @@ class TrainingConfig:
 
     iterations: tuple[int, ...]
     steps: int
+    context_steps: int
     batch: int
     crop: int
     learning_rate: float
     decay: float
     prices: tuple[tuple[float, float], ...]
-    price_ramp: tuple[float, float]
     weights: tuple[float, float, float, float]
     seed: int = 0
 
@@ -69,9 +68,6 @@ class TrainingConfig:
             raise ValueError(f"iterations is {self.iterations}; it holds one number or more, from 0")
         if len(self.prices) != len(self.iterations):
             raise ValueError(f"{len(self.prices)} pairs of prices, {len(self.iterations)} iterations")
-        start, whole = self.price_ramp
-        if not 0 <= start <= whole:
-            raise ValueError(f"price_ramp is {self.price_ramp}; its first share is the smaller")
 
     @classmethod
     def from_toml(cls, path: Path) -> "TrainingConfig":
@@ -83,11 +79,8 @@ class TrainingConfig:
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
 
-    def price_share_at(self, step: float) -> float:
-        start, whole = (share * self.steps for share in self.price_ramp)
-        if step >= whole:
-            return 1.0
-        return 0.03 + 0.97 * max(step - start, 0.0) / (whole - start)
+    def networks_learn_at(self, step: float) -> bool:
+        return step >= self.context_steps
 
     def learning_rate_at(self, step: float) -> float:
         warmup = min((step + 1) / (0.01 * self.steps), 1.0)
@@ -150,13 +143,16 @@ class Trainer:
         trained = {id(p) for p in self.parameters}
         # What Muon takes, and what AdamW does, in two groups.
         self.matrices = [(w, m) for w, m in _matrices(model) if id(w) in trained]
-        self.context = [p for i in config.iterations for p in model.context.parameters_of(i)]
+        self.context = _unique(p for i in config.iterations for p in model.context.parameters_of(i))
         apart = {id(p) for p in (*(weight for weight, _ in self.matrices), *self.context)}
-        self.edges = [p for p in self.parameters if id(p) not in apart]
-        muon = {"params": [matrix for _, matrix in self.matrices], "scale": MUON_SCALE}
-        adamw = [{"params": self.edges, "scale": EDGES_SCALE}, {"params": self.context, "scale": 1.0}]
+        self.others = [p for p in self.parameters if id(p) not in apart]
+        muon = [{"params": [matrix for _, matrix in self.matrices], "scale": MUON_SCALE, "networks": True}]
+        adamw = [
+            {"params": self.others, "scale": 1.0, "networks": True},
+            {"params": self.context, "scale": 1.0, "networks": False},
+        ]
         self._optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.Muon([muon], weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.Muon(muon, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(adamw, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
         ]
 
@@ -182,17 +178,14 @@ class Trainer:
         """This step's iteration, and a level for each photo, (N,)."""
         random = np.random.default_rng((self.config.seed, self.step))
         iteration = int(random.choice(self.config.iterations))
-        return iteration, torch.from_numpy(position(random.integers(0, TOP + 1, photos)))
+        return iteration, torch.from_numpy(position(random.integers(BOTTOM, TOP + 1, photos)))
 
-    def loss(
-        self, images: Tensor, level: Tensor, iteration: int, price_share: Tensor | None = None
-    ) -> tuple[Tensor, StepFigures]:
+    def loss(self, images: Tensor, level: Tensor, iteration: int) -> tuple[Tensor, StepFigures]:
         """What a step makes smaller, and each photo's figures.
 
         Args:
             images: (N, 3, H, W) in 0 to 1.
             level: of each photo's gain, (N,).
-            price_share: of the whole prices; by default this step's.
         """
         dtype = native_dtype(self.device)
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -200,9 +193,8 @@ class Trainer:
         rate = rate.float()
         total, structure, square, perceived = self.distortion(reconstruction, images, self.config.weights)
         cheap, dear = map(math.log, self.config.prices[self.config.iterations.index(iteration)])
-        share = self.config.price_share_at(self.step) if price_share is None else price_share
-        low, high = position([0, TOP])
-        price = torch.exp(cheap + (dear - cheap) * (level - low) / (high - low)) * share
+        low, high = position([BOTTOM, TOP])
+        price = torch.exp(cheap + (dear - cheap) * (level - low) / (high - low))
         psnr = -10 * torch.log10(square.detach() + 1e-12)
         figures = StepFigures(
             iteration, level, rate.detach(), 1 - structure.detach(), perceived.detach(), psnr
@@ -221,28 +213,29 @@ class Trainer:
         pixels = images[0, 0].numel()
         images = F.pad(images, (MARGIN,) * 4, mode="replicate")
         top = torch.full_like(level, position([TOP]).item())
-        reconstruction = encoder_state = decoder_state = earlier = None
+        reconstruction = encoder_state = decoder_state = previous = None
         for i in range(iteration + 1):
             last = i == iteration
             at = level if last else top
             with torch.set_grad_enabled(torch.is_grad_enabled() and last):
                 latents, encoder_state = self.model.encode(images, reconstruction, encoder_state, i)
-                scaled = latents.float() * self.model.gain(i, at)
+                scaled = self.model.scale(latents, at, i)
                 symbols = quantize(scaled)
                 reconstruction, decoder_state = self.model.decode(
                     symbols, at, reconstruction, decoder_state, i
                 )
                 if not last:
-                    earlier = symbols if earlier is None else torch.cat([earlier, symbols], dim=1)
+                    previous = symbols
         noisy = scaled + torch.rand_like(scaled) - 0.5
-        cost = self.model.context.rate(iteration, earlier, symbols, noisy, level)
+        cost = self.model.context.rate(iteration, previous, symbols, noisy, level)
         assert reconstruction is not None
         return cost / pixels, reconstruction[:, :, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     def _set_learning_rate(self, learning_rate: float) -> None:
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate * group["scale"]
+                learns = self.config.networks_learn_at(self.step) or not group["networks"]
+                group["lr"] = learning_rate * group["scale"] * learns
 
     def save(self, path: Path) -> None:
         """Writes a checkpoint: all of it or, if stopped on the way, nothing."""
@@ -311,11 +304,21 @@ def train(trainer: Trainer, sets: Sequence[PhotoSet], checkpoint: Path) -> Itera
 def _trained(model: ResidualGRUCodec, iterations: Sequence[int]) -> list[nn.Parameter]:
     """The parameters of some iterations: a later one brings what all later ones share."""
     parameters: list[nn.Parameter] = []
-    for module in {module: None for i in iterations for module in model.stages(i)}:
-        parameters += module.parameters()
     for i in iterations:
-        parameters += [model.log_gain[i], *model.context.parameters_of(i)]
-    return [*parameters, model.log_scale] if max(iterations) > 0 else parameters
+        for module in model.stages(i):
+            parameters += module.parameters()
+        parameters += [
+            model.log_gain[i],
+            model.log_offset[i],
+            model.log_step[i],
+            *model.context.parameters_of(i),
+        ]
+    return _unique(parameters)
+
+
+def _unique(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Later iterations share most of theirs."""
+    return list({id(p): p for p in parameters}.values())
 
 
 def as_matrix(weight: Tensor) -> Tensor:
@@ -324,19 +327,15 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def _matrices(model: ResidualGRUCodec) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """Each inner kernel and its storage as a matrix, what Muon takes.
+    """Each kernel of the networks and its storage as a matrix, what Muon takes.
 
     Muon (Jordan et al., 2024) makes each step's matrix orthogonal: here it takes about two thirds of
-    AdamW's steps to the same loss. First and last layers and the context model stay with AdamW, as is usual.
+    AdamW's steps to the same loss. AdamW's steps have nearly one sign throughout the first and last layers,
+    which shows as wrong brightness and colour. The context model stays with AdamW.
     """
-    edges = {"stem", "to_symbols", "from_symbols", "from_reconstruction", "to_pixels"}
     pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
     for name, layer in model.named_modules():
-        if (
-            isinstance(layer, nn.Conv2d)
-            and not name.startswith("context.")
-            and not edges & {*name.split(".")}
-        ):
+        if isinstance(layer, nn.Conv2d) and not name.startswith("context."):
             matrix = nn.Parameter(as_matrix(layer.weight.data))
             assert matrix.data_ptr() == layer.weight.data_ptr()
             pairs.append((cast(nn.Parameter, layer.weight), matrix))

@@ -20,11 +20,12 @@ START_HOURS = 1 / 6  # assumed; a worker is billed while it starts and fetches i
 _L4_OPERATIONS = 0.25 * 121e12  # a second: an assumed share (a CPU's is 45%) of its dense bfloat16 peak
 LEVEL_TRIALS = 3  # of a photo's level, on the mean: each decodes it and measures it
 # Of the first iteration, the dearest (tests/benchmarks/operations.py); its decoder counts for each trial.
-MACS_PER_PIXEL = 31_200 + LEVEL_TRIALS * 37_600
-KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 360  # of MS-SSIM, each too small to keep a GPU busy
+MACS_PER_PIXEL = 32_100 + LEVEL_TRIALS * 38_900
+KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 76  # of MS-SSIM, of a photo of 3 megapixels; larger ones have fewer
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
-_CODER_SECONDS = 0.006  # of the range coder, a megapixel and iteration: one core here, the GPU waits
-_CONVERSION_SECONDS = 0.012  # from bytes to floats, a megapixel: likewise
+# Of the range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py), the GPU waits.
+_CODER_SECONDS = 0.06
+_UPLOAD_SECONDS = 0.001  # a megapixel's bytes into pinned memory: likewise
 DECODING_CPUS = 3  # of a worker's four; the last one feeds the GPU
 
 
@@ -67,7 +68,7 @@ def assumed_speed(iterations: float) -> float:
     """Megapixels a second of a worker with an L4, with so many iterations a photo: not measured."""
     networks = 2 * MACS_PER_PIXEL * 1e6 / _L4_OPERATIONS
     each = networks + KERNELS_PER_MEGAPIXEL * _LAUNCH_SECONDS + _CODER_SECONDS
-    return 1 / (_CONVERSION_SECONDS + iterations * each)
+    return 1 / (_UPLOAD_SECONDS + iterations * each)
 
 
 def hours_on_workers(pixels: float, load_seconds: float, speed: float, plan: Plan) -> float:

@@ -17,12 +17,12 @@ from tests.conftest import TINY, tiny_model
 CONFIG = """
 iterations = [0]
 steps = 100
+context_steps = 0
 batch = 1
 crop = 16
 learning_rate = 1e-3
 decay = 0.3
 prices = [[3.0, 0.5]]
-price_ramp = [0.0, 0.1]
 weights = [0.3, 0.2, 0.4, 0.1]
 """
 

@@ -200,8 +200,7 @@ def run(arguments: argparse.Namespace) -> None:
     begun, (first, last) = time.monotonic(), arguments.shares
     while (now := time.monotonic()) < until and subject.steps != arguments.steps:
         share = first + (last - first) * (now - begun) / (until - begun)
-        at = share * config.steps
-        outcome = subject.step(config.learning_rate_at(at), config.price_share_at(at))
+        outcome = subject.step(share * config.steps)
         progress.steps += 1
         if progress.steps % arguments.look_every == 0:
             progress.look_at(*outcome)

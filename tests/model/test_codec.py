@@ -17,7 +17,6 @@ from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_i
 from model.format import limits
 from model.format.container import ITERATION_OVERHEAD, RgcError, read_rgc
 from model.ms_ssim import ms_ssim_of_pixels
-from model.network import MARGIN, STRIDE
 from model.photos.reading import decode_image
 from model.search import TOP
 from model.settings import Settings
@@ -186,7 +185,6 @@ def test_refuses_files_it_cannot_decode(tiny_codec: Codec, astronaut: Image.Imag
 
 
 def test_limits_count_what_the_networks_work_on() -> None:
-    assert (limits.MARGIN, limits.PADDED_TO) == (MARGIN, STRIDE)
     assert limits.padded_size(48, 49) == (64, 80) and limits.padded_pixels(49, 48) == 64 * 80
 
 

@@ -22,10 +22,10 @@ def all_steps(context: ContextModel) -> list[Step]:
 
 
 def predict(context: ContextModel, step: Step, codes: list[torch.Tensor]) -> torch.Tensor:
-    """Means and logarithms of scales, side by side."""
-    earlier = torch.cat(codes[: step.iteration], dim=1) if step.iteration else None
+    """Means and logarithms of scales in units of 1/16, side by side."""
+    previous = codes[step.iteration - 1] if step.iteration else None
     level = LEVEL.expand(len(codes[0]))
-    return torch.cat(context.predict(step, earlier, codes[step.iteration], level), dim=1)
+    return torch.cat(context.predict(step, previous, codes[step.iteration], level), dim=1)
 
 
 @pytest.mark.parametrize(("photos", "height", "width"), [(1, 6, 8), (3, 4, 6), (1, 34, 40)])
@@ -38,21 +38,22 @@ def test_predictions_are_what_integer_arithmetic_gives(photos: int, height: int,
             continue
         predicted = predict(context, step, codes)
         very_first = step.iteration == step.group == 0
-        name = f"context.networks.{step.iteration}.{step.group}.{step.quarter - very_first}"
+        name = f"context.networks.{min(step.iteration, 1)}.{step.group}.{step.quarter - very_first}"
         top, left = stranger.QUARTERS[step.quarter]
         for photo in range(photos):
             grid = codes[step.iteration][photo, step.start : step.stop, :: step.stride, :: step.stride]
             seen = torch.zeros_like(grid)
             for a, b in stranger.QUARTERS[: step.quarter]:
                 seen[:, a::2, b::2] = grid[:, a::2, b::2]
-            before = [iteration[photo] for iteration in codes[: step.iteration]]
+            before = [codes[step.iteration - 1][photo, : TINY.symbols[0]]] if step.iteration else []
             before.append(codes[step.iteration][photo, : step.start])
             known = seen if very_first else torch.cat([*before, seen] if step.quarter else before)
+            case = step.stride.bit_length() - 1 if very_first else max(step.iteration - 1, 0)
             mean, scale = stranger.predict(
-                weights, name, known.numpy().astype(int), len(seen), step.stride, 77 + 64, top, left
+                weights, name, known.numpy().astype(int), len(seen), case, 77 + 96, top, left
             )
             expected = np.concatenate([mean, np.clip(scale, -80, 96)])
-            assert np.array_equal(predicted[photo].numpy() * 16, expected)
+            assert np.array_equal(predicted[photo].numpy(), expected)
         assert predicted.unique().numel() > 3
 
 
@@ -63,6 +64,23 @@ def test_predictions_are_the_same_without_onednn() -> None:
     with torch.backends.mkldnn.flags(enabled=False):
         there = [predict(context, step, codes) for step in all_steps(context)]
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+
+
+def test_kept_weights_predict_the_same_until_they_are_kept_again() -> None:
+    context, codes = tiny_model().context, codes_of()
+    steps = [step for step in all_steps(context)[1:] if step.symbols(codes[0]).numel()]
+
+    def all_predictions() -> list[torch.Tensor]:
+        return [predict(context, step, codes) for step in steps]
+
+    live = all_predictions()
+    context.keep_quantized()
+    with torch.no_grad():
+        for parameter in context.networks.parameters():
+            parameter.add_(0.5)
+    assert all(map(torch.equal, all_predictions(), live))
+    context.keep_quantized()
+    assert not any(map(torch.equal, all_predictions(), live))
 
 
 def test_every_symbol_is_coded_once_and_predicted_from_earlier_steps_only() -> None:

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from model import entropy
 from model.context import LARGEST_MEAN, ContextModel, bits
-from model.entropy import Distribution, _bits, decode_iteration, encode_iteration
+from model.entropy import _planes, decode_iteration, encode_iteration, shapes
 from model.network import LARGEST_SYMBOL
 from tests.conftest import TINY, tiny_model
 
@@ -19,19 +20,19 @@ def random_codes(
 
 
 def before(iteration: int, **sizes: int) -> torch.Tensor | None:
-    return torch.cat([random_codes(i, **sizes) for i in range(iteration)], dim=1) if iteration else None
+    return random_codes(iteration - 1, **sizes) if iteration else None
 
 
 @pytest.mark.parametrize("iteration", [0, 1, 2])
 @pytest.mark.parametrize(("height", "width"), [(2, 2), (10, 14), (2, 36), (40, 6)])
 def test_decodes_what_was_encoded_whatever_the_batch(iteration: int, height: int, width: int) -> None:
     context, sizes = tiny_model().context, {"photos": 2, "height": height, "width": width}
-    codes, earlier = random_codes(iteration, **sizes), before(iteration, **sizes)
+    codes, previous = random_codes(iteration, **sizes), before(iteration, **sizes)
     levels = torch.tensor([0.0, 200 / 128])
-    streams = encode_iteration(context, iteration, earlier, codes, levels)
+    streams = encode_iteration(context, iteration, previous, codes, levels)
     for n, stream in enumerate(streams):
         photo = slice(n, n + 1)
-        known = None if earlier is None else earlier[photo]
+        known = None if previous is None else previous[photo]
         assert encode_iteration(context, iteration, known, codes[photo], levels[photo]) == [stream]
         decoded = decode_iteration(context, iteration, known, (height, width), levels[photo], stream)
         assert torch.equal(decoded, codes[photo])
@@ -55,11 +56,10 @@ def test_planes_of_bits_cost_what_the_distribution_says(log_scale: float) -> Non
     """Each symbol's bits together have the probability that training reckons with."""
     means = (torch.rand(4000, generator=torch.Generator().manual_seed(1)) * 80 - 40).mul(16).floor() / 16
     symbols = logistic_symbols(means, log_scale)
-    distribution = Distribution(
-        (means * 16).long().numpy(), np.full(len(means), round(log_scale * 16), np.int64)
-    )
     cost = 0.0
-    for plane, probabilities in _bits(distribution, symbols.long().numpy() - distribution.rounded_mean):
+    rounded, shape = shapes(means * 16, torch.full_like(means, log_scale * 16))
+    for plane, table, rows in _planes((symbols - rounded).short().numpy(), shape.numpy()):
+        probabilities = table[rows]
         assert ((probabilities > 0) & (probabilities < 1)).all()
         cost -= np.log2(np.where(plane, probabilities, 1 - probabilities)).sum()
     expected = bits(symbols - means, torch.full_like(means, log_scale)).sum().item()
@@ -67,8 +67,27 @@ def test_planes_of_bits_cost_what_the_distribution_says(log_scale: float) -> Non
 
 
 def test_what_is_certain_costs_nothing() -> None:
-    distribution = Distribution(np.full(1000, 37 * 16), np.full(1000, -80))
-    assert (-np.log2(1 - distribution.is_nonzero())).sum() < 0.01
+    _, shape = shapes(torch.full((1000,), 37.0 * 16), torch.full((1000,), -80.0))
+    _, table, rows = next(_planes(np.zeros(1000, np.int16), shape.numpy()))
+    assert (-np.log2(1 - table[rows])).sum() < 0.01
+
+
+def test_steps_computed_ahead_give_the_same_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: the CPU goes step by step."""
+    context, codes = tiny_model().context, random_codes(0, photos=2)
+    levels = torch.tensor([0.0, 200 / 128])
+    streams = encode_iteration(context, 0, None, codes, levels)
+    for ahead in (100, 1 << 20):
+        monkeypatch.setattr(entropy, "_AHEAD", {"cpu": ahead})
+        assert encode_iteration(context, 0, None, codes, levels) == streams
+
+
+def test_pieces_do_not_show_in_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    context, codes = tiny_model().context, random_codes(0)
+    (stream,) = encode_iteration(context, 0, None, codes, LEVEL)
+    monkeypatch.setattr(entropy, "_PIECE", 7)
+    assert encode_iteration(context, 0, None, codes, LEVEL) == [stream]
+    assert torch.equal(decode_iteration(context, 0, None, (10, 14), LEVEL, stream), codes)
 
 
 @pytest.mark.parametrize("stream", [b"abc", b"\0" * 4000, b"\xff" * 4000])
@@ -90,14 +109,16 @@ def test_refuses_streams_that_are_too_short() -> None:
 
 
 def test_sums_that_float32_does_not_hold_are_refused() -> None:
-    context = ContextModel(((2, 4), (4,)), 8)
+    context = ContextModel((2, 4), (6,), 2, 8)
     context.check_exact()
     with torch.no_grad():
         context.networks[1][0][2].linear.weight.fill_(3.9)
     context.check_exact()
-    wide = ContextModel(((40,),), 8)
+    wide = ContextModel((40,), (40,), 1, 8)
     with torch.no_grad():
         wide.networks[0][0][0].first.weight.fill_(3.9)
     with pytest.raises(ValueError, match=r"networks\.0\.0\.0\.first: sums up to \d+ are not exact"):
         wide.check_exact()
+    with pytest.raises(ValueError, match="6 symbols in the first iteration, 5 in later ones"):
+        ContextModel((2, 4), (5,), 2, 8)
     assert LARGEST_MEAN == LARGEST_SYMBOL

@@ -42,4 +42,4 @@ def test_other_errors_are_not_retried() -> None:
         raise RuntimeError("shape mismatch")
 
     with pytest.raises(RuntimeError, match="shape mismatch"):
-        in_available_memory(work, [1, 2])
+        in_available_memory(work, [1, 2], tile=1024)

@@ -55,7 +55,7 @@ def an_iteration(i: int, height: int, width: int, tile: int) -> list[torch.Tenso
 @pytest.mark.parametrize("iteration", range(TINY.iterations))
 def test_shapes(iteration: int) -> None:
     latents, encoder, reconstruction, decoder = an_iteration(iteration, 32, 48, tile=4096)
-    assert latents.shape == (2, TINY.symbols[iteration], 4, 6)
+    assert latents.shape == (2, 2 * TINY.symbols[iteration], 4, 6)
     assert encoder.shape == decoder.shape == (2, TINY.quarter_channels, 8, 12)
     assert reconstruction.shape == (2, 3, 32, 48)
 

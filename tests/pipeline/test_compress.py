@@ -101,11 +101,11 @@ def test_a_target_out_of_reach_keeps_the_original_and_is_not_tried_again(
     photo_folder: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.9999")
+    rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.999999")
     row = rows_by_name(output)["a.jpg"]
-    assert row["status"] == "kept" and "0.9999 is out of reach" in row["reason"]
+    assert row["status"] == "kept" and "0.999999 is out of reach" in row["reason"]
     assert not list(output.rglob("*.rgc"))
-    result = rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.9999")
+    result = rgc("compress", photo_folder / "a.jpg", output, "--target-ms-ssim", "0.999999")
     assert "1 of them were finished in an earlier run, 0 in this one" in result.output
 
 
@@ -151,11 +151,11 @@ def test_a_kept_photo_leaves_no_file_of_an_earlier_run(photo_folder: Path, tmp_p
     photo, output = photo_folder / "a.jpg", tmp_path / "out"
     rgc("compress", photo, output, *FAST)
     assert list(output.rglob("*.rgc"))
-    rgc("compress", photo, output, "--target-ms-ssim", "0.9999")
+    rgc("compress", photo, output, "--target-ms-ssim", "0.999999")
     assert not list(output.rglob("*.rgc"))
     assert json.loads(rgc("audit", output, "--json").output)["totals"]["kept"] == 1
     rgc("compress", photo, output, *FAST)
-    rgc("compress", photo, output, "--target-ms-ssim", "0.9999")  # decided before; its row is not the oldest
+    rgc("compress", photo, output, "--target-ms-ssim", "0.999999")  # decided before
     assert not list(output.rglob("*.rgc"))
     assert json.loads(rgc("audit", output, "--json").output)["totals"]["kept"] == 1
 

@@ -15,12 +15,12 @@ from tests.conftest import TINY, tiny_model
 CONFIG = """
 iterations = {iterations}
 steps = {steps}
+context_steps = 1
 batch = 6
 crop = 32
 learning_rate = 1e-3
 decay = 0.3
 prices = {prices}
-price_ramp = [0.0, 0.1]
 weights = [0.3, 0.2, 0.4, 0.1]
 """
 

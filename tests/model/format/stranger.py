@@ -48,17 +48,21 @@ def decode_symbols(data: bytes, config: dict[str, Any], weights: Weights) -> lis
     streams = [payload for kind, payload in chunks if kind == b"ITER"]
     symbols: list[Integers] = []
     for i, (stream, level) in enumerate(zip(streams, read_levels(data), strict=False)):
-        earlier = np.concatenate([np.zeros((0, *shape), np.int64), *symbols])
-        symbols.append(decode_iteration(stream, earlier, i, config["groups"][i], level, weights))
+        previous = symbols[-1] if symbols else np.zeros((0, *shape), np.int64)
+        groups = config["later_groups" if symbols else "first_groups"]
+        symbols.append(
+            decode_iteration(stream, previous, i, groups, sum(config["first_groups"]), level, weights)
+        )
     return symbols
 
 
 def decode_iteration(
-    stream: bytes, earlier: Integers, i: int, groups: list[int], q: int, weights: Weights
+    stream: bytes, previous: Integers, i: int, groups: list[int], first: int, q: int, weights: Weights
 ) -> Integers:
-    codes = np.zeros((sum(groups), *earlier.shape[1:]), np.int64)
+    codes = np.zeros((sum(groups), *previous.shape[1:]), np.int64)
     decoder = RangeDecoder(stream)
     start = 0
+    previous = previous[:first]
     for g, size in enumerate(groups):
         own = codes[start : start + size]
         very_first = i == g == 0
@@ -66,7 +70,7 @@ def decode_iteration(
             target = own[:, ::32, ::32]
             # Q(...) in 64ths, t in 128ths: in 2^-13ths, of which 512 are a 16th
             rows = (rounded(weights[f"context.{name}"]) for name in ("mean", "log_scale"))
-            mean, scale = ((first * 128 + slope * (q - 64)) // 512 for first, slope in rows)
+            mean, scale = ((first * 128 + slope * (q - 96)) // 512 for first, slope in rows)
             shape = target.shape
             mean, scale = (np.broadcast_to(v[:, None, None], shape) for v in (mean, scale))
             target[...] = decode_step(decoder, mean, scale)
@@ -83,18 +87,19 @@ def decode_iteration(
             for a, b in QUARTERS[:k]:
                 seen[:, a::2, b::2] = grid[:, a::2, b::2]
             known = (
-                np.concatenate([earlier, codes[:start], seen][: 2 if k == 0 else 3])
+                np.concatenate([previous, codes[:start], seen][: 2 if k == 0 else 3])
                 if not very_first
                 else seen
             )
-            name = f"context.networks.{i}.{g}.{k - very_first}"
-            target[...] = decode_step(decoder, *predict(weights, name, known, size, d, q, top, left))
+            name = f"context.networks.{min(i, 1)}.{g}.{k - very_first}"
+            case = d.bit_length() - 1 if very_first else max(i - 1, 0)
+            target[...] = decode_step(decoder, *predict(weights, name, known, size, case, q, top, left))
         start += size
     return codes
 
 
 def predict(
-    weights: Weights, name: str, known: Integers, own: int, d: int, q: int, top: int, left: int
+    weights: Weights, name: str, known: Integers, own: int, case: int, q: int, top: int, left: int
 ) -> tuple[Integers, Integers]:
     """Means and logarithms of scales of one step, in 16ths."""
 
@@ -108,7 +113,7 @@ def predict(
         sums: Integers = np.einsum("cyxij,ocij->oyx", windows[:, top::2, left::2], weight)
         return sums
 
-    bias = get("first.bias") + get("of_grid")[d.bit_length() - 1] + get("of_level") * (q - 64) // 128  # 64ths
+    bias = get("first.bias") + get("of_case")[case] + get("of_level") * (q - 96) // 128  # 64ths
     x = np.clip((convolve(known, get("first.weight")) + bias[:, None, None]) // 4, 0, 255)
     for layer in ("second", "last"):
         sums = np.einsum("cyx,oc->oyx", x, get(f"{layer}.weight")[:, :, 0, 0])
@@ -192,16 +197,34 @@ def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDAr
     _, colour, width, height, _ = struct.unpack_from(">BBIIB", read_chunks(data)[0][1])
     assert colour == 0
     first, later = Network(weights, "first_decoder"), Network(weights, "later_decoder")
+    pixels: Any = 0.5
     for i, symbols in enumerate(decode_symbols(data, config, weights)):
-        t = (read_levels(data)[i] - 64) / 128
+        t = (read_levels(data)[i] - 96) / 128
         values = symbols / np.exp(interpolate(weights[f"log_gain.{i}"], t))
+        linear = up(np.tensordot(columns(len(values)), values, axes=(0, 0)), 8)
         if i == 0:
-            pixels, state = first_image(first, values, t)
+            correction, state = first_image(first, values, t)
         else:
-            residual, state = later_residual(later, values, pixels, state, t, i - 1)
-            pixels = pixels + residual / np.exp(float(weights["log_scale"][i]))
+            correction, state = later_residual(later, values, pixels, state, t, i - 1)
+        pixels = pixels + linear + correction * np.exp(interpolate(weights[f"log_step.{i}"], t))
     image = np.clip(np.round(pixels[:, 8 : 8 + height, 8 : 8 + width] * 255), 0, 255)
     return image.transpose(1, 2, 0).astype(np.uint8)
+
+
+def columns(n: int) -> NDArray[Any]:
+    """(n, 192): what a symbol of each channel adds to a block of pixels."""
+    colours = np.linalg.inv([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    rows = np.cos(np.pi * (np.arange(8) + 0.5) * np.arange(8)[:, None] / 8) / 2
+    rows[0] = np.sqrt(1 / 8)
+    channels = []
+    for c in range(3):
+        for u in range(8):
+            for v in range(8):
+                rank = 1 + 2 * (u + v) if c else u + v
+                step = (16 + 3 * rank if rank else 24) / 255
+                block = colours[:, c, None] * np.outer(rows[u], rows[v]).ravel() * step
+                channels.append(((rank, c, u, v), block.ravel()))
+    return np.array([block for _, block in sorted(channels, key=lambda channel: channel[0])[:n]])
 
 
 class Network:
@@ -237,14 +260,14 @@ def first_image(net: Network, values: NDArray[Any], t: float) -> tuple[NDArray[A
         net.get("level_quarter"), min(max(t, 0), 1)
     )
     features = net.blocks(x, "quarter")
-    return 0.5 + up(net.conv(features, "to_pixels"), 4), np.tanh(features)
+    return up(net.conv(features, "to_pixels"), 4), np.tanh(features)
 
 
 def later_residual(
     net: Network, values: NDArray[Any], pixels: NDArray[Any], state: NDArray[Any], t: float, j: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    x = up(net.conv(values, f"from_symbols.{j}"), 2) + net.conv(down(pixels - 0.5, 4), "from_reconstruction")
-    x = x + interpolate(net.get(f"level.{j}"), min(max(t, 0), 1))
+    x = up(net.conv(values, "from_symbols"), 2) + net.conv(down(pixels - 0.5, 4), "from_reconstruction")
+    x = x + interpolate(net.get("level")[j], min(max(t, 0), 1))
     gates = net.conv(x, "gru.from_input") + net.get("gru.bias")[j][:, None, None]
     (z, r, a), (z2, r2, a2) = np.split(gates, 3), np.split(net.conv(state, "gru.from_hidden"), 3)
     state = state + sigmoid(z + z2) * (np.tanh(a + sigmoid(r + r2) * a2) - state)

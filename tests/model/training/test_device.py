@@ -103,9 +103,9 @@ def test_a_step_without_waits_trains_what_the_usual_one_trains() -> None:
     trainer = Trainer(model, usual.config, CPU)
     subject = DeviceTrainer(trainer, DevicePhotos([ramps(80, 80, 99)], 64, CPU), captured=False)
     before = {name: value.clone() for name, value in model.named_parameters()}
-    for _ in range(2):
+    for usual.step in (8, 9):
         usual.train_step(torch.rand(2, 3, 64, 64))
-        loss, figures = subject.step(1e-3, 1.0)
+        loss, figures = subject.step(8.0)
     assert loss.isfinite() and figures.iteration == 1 and trainer.step == 2
 
     def changed(trained: ResidualGRUCodec) -> set[str]:
@@ -136,9 +136,9 @@ def test_a_step_neither_waits_for_its_device_nor_copies_to_it(
     meta = torch.device("meta")
     trainer = Trainer(ResidualGRUCodec(TINY).to(meta), replace(CONFIG, iterations=(iteration,)), meta)
     subject = DeviceTrainer(trainer, DevicePhotos([ramps(80, 80, 99)], 64, meta), captured=False)
-    subject.step(1e-3, 1.0)  # makes the constants
+    subject.step(8.0)  # makes the constants
     with NothingFromTheHost():
-        loss, _ = subject.step(1e-3, 1.0)
+        loss, _ = subject.step(8.0)
     assert loss.is_meta
     with pytest.raises(RuntimeError):
         loss.item()

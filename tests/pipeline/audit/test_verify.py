@@ -23,7 +23,7 @@ from model.codec import DEFAULT_TILE, Codec
 from model.format.container import RgcFile, read_rgc
 from model.format.metadata import MetadataBlocks
 from model.photos.reading import read_photo
-from model.settings import Settings
+from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 from pipeline.audit import verify as verify_module
 from pipeline.audit.manifests import open_manifests
 from pipeline.audit.verify import TOLERANCE, Check, CheckError, Finding, Verification, _check_border, verify
@@ -140,13 +140,13 @@ def test_nothing_is_promised_without_looking_at_all(tmp_path: Path, verified: li
 def test_without_a_target_the_default_one_is_asked_for(
     photos: Path, tmp_path: Path, shipped_codec: Codec
 ) -> None:
-    rgc("compress", photos, tmp_path / "out", "--max-bpp", "0.7")
+    rgc("compress", photos, tmp_path / "out", "--max-bpp", "0.6")
     found = checked(tmp_path / "out", shipped_codec)
     table = pa.concat_tables(read_table(file) for file in manifest_files(str(tmp_path / "out")))
-    good = table.filter(pc.field("ms_ssim") >= 0.95)["source_uri"].to_pylist()
-    below = len(table.filter(pc.field("ms_ssim") < 0.95))
+    good = table.filter(pc.field("ms_ssim") >= DEFAULT_TARGET_MS_SSIM)["source_uri"].to_pylist()
+    below = len(table.filter(pc.field("ms_ssim") < DEFAULT_TARGET_MS_SSIM))
     assert not found.mismatches and found.safe_to_delete == sorted(good) and below
-    assert found.not_safe == {"MS-SSIM below 0.95": below}
+    assert found.not_safe == {f"MS-SSIM below {DEFAULT_TARGET_MS_SSIM}": below}
 
 
 def test_originals_of_which_the_rgc_file_holds_a_part_are_not_safe(
