@@ -97,3 +97,8 @@ def exif_structure(entries: Sequence[tuple[int, int, int]], order: str = "<") ->
         code = {1: "Bxxx", 3: "Hxx", 4: "I"}[kind]
         body += struct.pack(f"{order}HHI{code}", tag, kind, 1, value)
     return (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8) + body + bytes(4)
+
+
+GREY, RGB = np.array(picture("L")), np.array(picture())
+EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"  # what begins a JPEG's segments of either
+SIX = exif_structure([(274, 3, 6)])

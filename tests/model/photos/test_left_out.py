@@ -1,0 +1,152 @@
+"""What is neither carried nor about how pixels are stored is named as left out."""
+
+import numpy as np
+import pytest
+
+from model.format.metadata import Block
+from model.photos.metadata import webp
+from model.photos.metadata.tiff_directories import Tag, structure
+from model.photos.reading import read_photo
+from tests.model.photos.files import (
+    EXIF,
+    GREY,
+    RGB,
+    SIDES,
+    SIX,
+    XMP,
+    picture,
+    png,
+    saved,
+    tiff,
+    with_segments,
+)
+from tests.model.photos.metadata.test_properties import restored
+
+UNSAID = "an extra sample that is not said to be anything, taken for alpha"
+
+
+@pytest.mark.parametrize(
+    ("layout", "extra", "note"),
+    [
+        ({262: 2}, (0,), UNSAID),
+        ({262: 2}, (2,), None),
+        ({262: 2}, (1,), None),
+        ({262: 1}, (0,), UNSAID),
+        ({262: 2}, (0, 0), "samples beside the colours: 2"),
+        ({262: 2}, (1, 0), "samples beside the colours: 1"),
+        ({262: 5}, (0,), "samples beside the colours: 1"),
+    ],
+)
+def test_extra_samples_are_named_unless_they_come_back(
+    layout: dict[int, int | tuple[int, ...]], extra: tuple[int, ...], note: str | None
+) -> None:
+    samples = {1: 1, 2: 3, 5: 4}[int(str(layout[262]))] + len(extra)
+    pixels = np.repeat(GREY[:, :, None], samples, axis=2)
+    data = tiff(pixels.tobytes(), {258: (8,) * samples, 277: samples, 338: extra, **layout})
+    notes = [each for each in read_photo(data).notes if "CMYK" not in each]
+    assert notes == ([note] if note else [])
+
+
+PLACE = "where its maker note stood, from which it may count offsets"
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [(b"Apple iOS\0\0\1", ()), (b"Nikon\0\2\x10\0\0MM", ()), (b"Nikon\0\1\0", (PLACE,)), (b"", (PLACE,))],
+)
+def test_a_maker_note_is_named_only_if_its_place_may_matter(start: bytes, named: tuple[str, ...]) -> None:
+    note = start + bytes(range(100))
+    inside = [Tag(37500, 7, note)]
+    photo = read_photo(tiff(GREY.tobytes(), {}, [Tag(34665, 4, inside)]))
+    again = read_photo(restored(photo, "TIFF")[0]).metadata
+    assert photo.notes == named and again is not None and again.blocks[-1].data == note
+    jpeg_photo = read_photo(with_segments(saved(picture(), "JPEG"), [(0xE1, EXIF + exif_of(inside))]))
+    assert jpeg_photo.notes == () and restored(jpeg_photo, "TIFF")[1] == list(named)
+    assert restored(jpeg_photo, "JPEG")[1] == []
+
+
+def exif_of(inside: list[Tag]) -> bytes:
+    return structure("<", [Tag(34665, 4, inside)])
+
+
+def test_what_another_format_cannot_hold_twice_is_named() -> None:
+    chunks_ahead = [(b"eXIf", SIX), (b"eXIf", SIX), (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x/>")] * 2
+    assert restored(read_photo(png(RGB, 2, 8, chunks_ahead)), "TIFF")[1] == [
+        *["26 bytes more of EXIF"] * 3,
+        "4 bytes more of XMP",
+    ]
+    blocks = [Block(*each) for each in [("VP8X", b""), ("EXIF", SIX), ("EXIF", SIX), ("XMP ", b"<x/>")]]
+    doubled = webp.apply([*blocks, Block("XMP ", b"<y/>")], saved(picture(), "WEBP"), *SIDES)
+    more = ["26 bytes more of EXIF", "4 bytes more of XMP"]
+    assert restored(read_photo(doubled), "JPEG")[1] == more and restored(read_photo(doubled), "WEBP")[1] == []
+
+
+def test_what_another_format_cannot_hold_of_a_jpeg_is_named() -> None:
+    segments = [
+        (0xE0, b"HEAPJPGM" + bytes(20)),
+        (0xE0, b"JFIF\0\1\1\1\0\x48\0\x48\1\1\0\0\0"),
+        (0xE1, XMP + b"<x/>"),
+        (0xE1, XMP + b"<y/>"),
+        (0xE1, b"other"),
+        (0xE5, b"of five"),
+        (0xED, b"Photoshop 3.0\x008BIM\4\4\0\0\0\0\0\2ab8BIM\4\x0c\0\0\0\0\0\2cd"),
+    ]
+    photo = read_photo(with_segments(saved(picture(), "JPEG"), segments) + b"trailer")
+    assert photo.notes == () and restored(photo, "JPEG")[1] == []
+    assert restored(photo, "TIFF")[1] == [
+        "28 bytes of APP0",
+        "3 bytes of thumbnail",
+        "5 bytes of APP1",
+        "7 bytes of APP5",
+        "42 bytes of Photoshop's resources",
+        "7 bytes of trailer",
+        "4 bytes more of XMP",
+    ]
+
+
+def test_what_is_odd_about_a_gif_is_named() -> None:
+    whole = saved(picture(), "GIF")
+    assert read_photo(whole + bytes(100)).notes == ()
+    assert read_photo(whole + b"more").notes == ("4 bytes after the picture",)
+    data = bytearray(whole)
+    for aspect, notes in ((49, ()), (20, ("the shape of its pixels, which are not square",))):
+        data[12] = aspect
+        assert read_photo(bytes(data)).notes == notes
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF"])
+def test_items_that_are_not_the_picture_s_are_named(container: str) -> None:
+    data = saved(picture(), container, xmp=b"<x/>")
+    photo, loose = read_photo(data), read_photo(data.replace(b"cdsc", b"none"))
+    assert photo.notes == () and photo.xmp == b"<x/>"
+    assert loose.notes == ("items of metadata that are not the picture's: 1",) and not loose.xmp
+    assert read_photo(data + b"1234567").notes == ("7 bytes after the picture",)
+
+
+def test_pictures_of_a_heif_are_parts_of_it_or_named() -> None:
+    data = saved(picture().resize((80, 64)), "HEIF", thumbnails=[32])
+    assert data.count(b"thmb") == 1 and read_photo(data).notes == ()
+    assert "other pictures: 1" in read_photo(data.replace(b"thmb", b"none")).notes
+
+
+def test_properties_that_the_library_does_not_tell_of_are_named() -> None:
+    light = {"max_content_light_level": 1000, "max_pic_average_light_level": 200}
+    data = saved(picture(), "HEIF", content_light_level=light)
+    assert data.count(b"clli") == 1 and read_photo(data).notes == ()
+    assert read_photo(data.replace(b"clli", b"ndwt")).notes == ("its nominal diffuse white luminance",)
+    assert read_photo(data.replace(b"clli", b"udes")).notes == ("properties of other kinds: udes",)
+
+
+def test_what_is_cut_off_behind_the_pixels_is_named() -> None:
+    whole = saved(picture(), "JPEG")
+    assert read_photo(whole[:-2] + b"\xff\xfe\0\x40words").notes == ("a segment that is cut off",)
+    index = b"\xff\xe2\0\x0cMPF\0II*\0\x08\0"
+    assert "the index of other pictures" in read_photo(whole[:-2] + index + whole[-2:]).notes
+
+
+def test_small_trailers_are_carried_and_large_ones_named() -> None:
+    data = saved(picture(), "JPEG")
+    photo = read_photo(data + b"\0\0trailer")
+    assert photo.notes == () and restored(photo, "JPEG")[0].endswith(b"\xff\xd9\0\0trailer")
+    assert len(read_photo(data + b"trailer" * 100).notes) == 1
+    assert read_photo(data + bytes(5000)).notes == ()
