@@ -157,7 +157,7 @@ class ContextModel(nn.Module):
         0 2 0 2
 
     Before the very first group nothing is known. So its quarter 0 is coded as a grid of twice the stride,
-    in quarters too, and so on: what a photo's large smooth parts cost is hardly anything.
+    in quarters too, and so on: nothing is paid twice where nothing changes.
 
     Args:
         first, later: sizes of the groups of the first iteration and of each later one, which has no fewer

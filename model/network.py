@@ -261,6 +261,7 @@ class ResidualGRUCodec(nn.Module):
         self.transforms = nn.ModuleList(BlockTransform(count) for count in symbols[:2])
         self.log_gain = nn.ParameterList(_log_gains(i, count) for i, count in enumerate(symbols))
         self.log_offset = nn.ParameterList(torch.zeros(GAIN_ANCHORS, count) for count in symbols)
+        # A correction's unit: about an eighth of what all symbols but those of frequency 0 are steps of.
         self.log_step = nn.ParameterList(-2.0 - _log_gains(i, 2)[:, 1:] for i in range(config.iterations))
         self.context = ContextModel(
             config.first_groups, config.later_groups, config.iterations, config.context_hidden
