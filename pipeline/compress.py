@@ -25,7 +25,7 @@ from transforms.write import write_rgc
 
 @dataclass(frozen=True)
 class CompressJob:
-    """One run: which photos, where to, to which settings, and on which device.
+    """One run: which photos, where to, and to which settings.
 
     Local paths are absolute: rows name photos by them, whoever wrote them from wherever.
     """
@@ -34,7 +34,6 @@ class CompressJob:
     output: str
     settings: Settings
     run: Run
-    device: str = "auto"
 
 
 def check_settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
@@ -68,7 +67,7 @@ def begin(job: CompressJob) -> None:
 def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) -> None:
     """Adds to `pipeline` what a job does. Its outcome is the manifest that it leaves."""
     run, progress, stop = job.run, execution.progress_path, execution.stop_path
-    handler = EncodeHandler(job.settings, job.device, execution.batch_pixels, execution.threads)
+    handler = EncodeHandler(job.settings, execution.device, execution.batch_pixels, execution.threads)
     load = partial(load_or_reject, run=run)
     found = pipeline | "Find" >> FindFiles(job.source, output=job.output, progress_path=progress)
     photos = found | "SkipFinished" >> SkipFinished(run, job.output, job.source, stop)

@@ -33,7 +33,6 @@ class DecompressJob:
     output: str
     image_format: str
     iterations: int | None
-    device: str = "auto"
     run_id: str = field(default_factory=new_run_id)
 
 
@@ -42,7 +41,7 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
     progress, stop = execution.progress_path, execution.stop_path
     wanted = Wanted(job.output, job.image_format, job.iterations, job.run_id)
     load = ThreadedMap(partial(load_rgc, iterations=job.iterations), execution.prefetch, stop)
-    decode = RunInference(DecodeHandler(job.device, execution.threads))
+    decode = RunInference(DecodeHandler(execution.device, execution.threads))
     write = ThreadedMap(partial(write_image, wanted=wanted, stop_path=stop), execution.prefetch)
     found = pipeline | "Find" >> FindFiles(job.source, ".rgc", progress_path=progress)
     files = found | "SkipRestored" >> SkipRestored(wanted, stop)

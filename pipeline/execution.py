@@ -11,6 +11,7 @@ class Execution:
     """What the runner decides, and a job does not say. See `pipeline.runners.run.choose_execution`.
 
     Attributes:
+        device: where the codec runs: "auto", "cpu" or "cuda", resolved on the worker.
         batch_pixels: photos are encoded together up to so many.
         workers: processes that the photos are shared out to beforehand; None where the runner does that.
         threads: for torch in each of them; None for torch's own choice.
@@ -20,6 +21,7 @@ class Execution:
         stop_path: see `transforms.progress.request_stop`.
     """
 
+    device: str
     batch_pixels: int
     workers: int | None
     threads: int | None

@@ -37,10 +37,9 @@ def main(arguments: list[str]) -> None:
     options = PipelineOptions(beam_arguments)
     choose_dataflow_options(options)
     with writing_to(own.output, OUTPUT_FOLDERS):
-        # Not "auto": without a working GPU the job would run on the CPU at a GPU's price.
-        job = CompressJob(find_source(own.input), own.output, settings, new_run(settings), device="cuda")
+        job = CompressJob(find_source(own.input), own.output, settings, new_run(settings))
         begin(job)
-        run(partial(compress, job), choose_execution(options, job.device), options)
+        run(partial(compress, job), choose_execution(options, "auto"), options)
 
 
 if __name__ == "__main__":

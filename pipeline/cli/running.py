@@ -10,7 +10,7 @@ from pipeline.cli.options import Device, find_device
 from pipeline.cli.terminal import fail, stderr, stdout
 from pipeline.runners.dataflow import choose_dataflow_options
 from pipeline.runners.interruption import EXIT_STATUS
-from pipeline.runners.names import is_local
+from pipeline.runners.names import is_dataflow, is_local
 from pipeline.runners.portable import wait_for_the_job
 from pipeline.runners.progress import RunCounts
 from pipeline.runners.supervise import last_line
@@ -47,6 +47,8 @@ def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
         raise typer.BadParameter(str(error), param_hint="--job_endpoint") from error
     if is_local(options):
         find_device(device)
+    if is_dataflow(options) and device == Device.CPU:
+        raise typer.BadParameter("on Dataflow the codec runs on GPUs", param_hint="--device")
     try:
         return find_source(source)
     except OSError as error:

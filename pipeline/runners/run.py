@@ -10,7 +10,7 @@ from model.files import choose_device
 from pipeline.execution import Execution
 from pipeline.runners.dataflow import inference_hints
 from pipeline.runners.local import local_runner, local_workers, torch_threads
-from pipeline.runners.names import is_local
+from pipeline.runners.names import is_dataflow, is_local
 
 # So many fill a GPU; a CPU is no faster for more, and each takes some 100 bytes of memory.
 GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 22, 1 << 20
@@ -24,7 +24,10 @@ def batch_pixels(device: str, options: PipelineOptions) -> int:
 
 def choose_execution(options: PipelineOptions, device: str, max_batch_pixels: int | None = None) -> Execution:
     """What suits the runner and the device. `max_batch_pixels` of None stands for `batch_pixels`."""
+    if is_dataflow(options):
+        device = "cuda"  # not "auto": without a working GPU the CPU would encode, at a GPU's price
     return Execution(
+        device=device,
         batch_pixels=max_batch_pixels or batch_pixels(device, options),
         workers=local_workers(options),
         threads=torch_threads(options),

@@ -107,7 +107,7 @@ def main() -> None:
 def pipeline_speed(folder: Path, out: Path, settings: Settings, device: str, megapixels: float) -> float:
     this_run = Run("benchmark", DEFAULT_MODEL, settings.to_json())
     options = PipelineOptions([])
-    job = CompressJob(find_source(str(folder)), str(out), settings, this_run, device)
+    job = CompressJob(find_source(str(folder)), str(out), settings, this_run)
     started = time.perf_counter()
     run(partial(compress, job), choose_execution(options, device), options)
     return megapixels / (time.perf_counter() - started)

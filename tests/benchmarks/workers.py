@@ -40,11 +40,11 @@ def main() -> None:
         megapixels = arguments.photos * arguments.width * arguments.height / 1e6
         for workers in arguments.workers:
             source, output = find_source(str(folder)), f"{temporary}/{workers}"
-            job = CompressJob(source, output, settings, new_run(settings), "cpu")
+            job = CompressJob(source, output, settings, new_run(settings))
             flags = ["--direct_running_mode", "multi_processing", "--direct_num_workers", str(workers)]
             options = PipelineOptions(flags)
             started = time.monotonic()
-            result = run(partial(compress, job), choose_execution(options, job.device), options)
+            result = run(partial(compress, job), choose_execution(options, "cpu"), options)
             seconds = time.monotonic() - started
             loading = MetricsFilter().with_metric(WAITED).with_step("Load")
             (waited,) = result.metrics().query(loading)["counters"]

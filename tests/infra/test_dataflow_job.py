@@ -14,7 +14,17 @@ from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 from pipeline.decompress import DecompressJob, count_restored, decompress
 from pipeline.runners.dataflow import choose_dataflow_options, inference_hints
 from pipeline.runners.run import choose_execution, run
-from tests.infra.job import FROM_LAUNCHER, IMAGE, OUTPUT, Submitted, submit, submitting, what_was_submitted
+from tests.infra.job import (
+    FROM_LAUNCHER,
+    IMAGE,
+    INPUT,
+    OUTPUT,
+    Submitted,
+    submit,
+    submitting,
+    what_was_submitted,
+)
+from tests.runs import rgc
 from transforms.find import find_source
 from transforms.storage.files import write_bytes
 
@@ -49,11 +59,15 @@ def test_only_loading_encoding_and_writing_hold_a_gpu(submitted: Submitted) -> N
 
 
 def test_no_job_falls_back_to_the_cpu(submitted: Submitted) -> None:
-    """At a GPU's price: where the GPU does not work, the job fails."""
-    (handler,) = {
-        pickle for pickle in submitted.pickles() if b"EncodeHandler" in pickle and b"_settings" in pickle
-    }
-    assert b"cuda" in handler and b"auto" not in handler
+    """At a GPU's price: where the GPU does not work, the job fails. However it is submitted."""
+    with submitting():
+        rgc("compress", INPUT, OUTPUT, *FROM_LAUNCHER)
+        by_hand = what_was_submitted()
+    for job in (submitted, by_hand):
+        (handler,) = {
+            pickle for pickle in job.pickles() if b"EncodeHandler" in pickle and b"_settings" in pickle
+        }
+        assert b"cuda" in handler and b"auto" not in handler
 
 
 def test_a_shuffle_lies_between_listing_and_the_gpu(submitted: Submitted) -> None:
@@ -134,9 +148,9 @@ def test_decompress_asks_for_gpus_too() -> None:
         write_bytes(f"{OUTPUT}/codes/a.jpg.rgc", b"x")
         options = PipelineOptions(FROM_LAUNCHER)
         choose_dataflow_options(options)
-        job = DecompressJob(find_source(f"{OUTPUT}/codes"), OUTPUT, "png", None, "cuda")
+        job = DecompressJob(find_source(f"{OUTPUT}/codes"), OUTPUT, "png", None)
         with pytest.raises(ValueError, match="Job id is unknown"):  # only a job that runs has metrics
-            count_restored(run(partial(decompress, job), choose_execution(options, "cuda"), options))
+            count_restored(run(partial(decompress, job), choose_execution(options, "auto"), options))
         job = what_was_submitted()
     assert {name.partition("/")[0] for name in accelerators(job)} == {"Load", "Decode", "Write"}
 

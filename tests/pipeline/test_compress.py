@@ -13,6 +13,8 @@ from PIL import ExifTags, Image
 from tests.runs import codes, more_photos, rgc, rows, run_rows, start, wait_for
 
 FAST = ["--iterations", "1"]
+ON_DATAFLOW = ["--runner", "dataflow", "--project", "p", "--region", "r", "--temp_location", "gs://t/t"]
+ON_DATAFLOW += ["--sdk_container_image", "worker"]
 
 
 def rows_by_name(output: Path, run: int = -1) -> dict[str, dict[str, Any]]:
@@ -275,6 +277,7 @@ def test_single_files_and_info(photo_folder: Path, tmp_path: Path) -> None:
         (["info", "s3://bucket/a.rgc"], "RGC"),
         (["encode", "s3://bucket/a.jpg", "a.rgc"], "PHOTO"),
         (["compress", "IN", "OUT", "--runner", "dataflow"], "--sdk_container_image"),
+        (["compress", "IN", "OUT", *ON_DATAFLOW, "--device", "cpu"], "--device"),
         (["decode", "a.rgc", "a.xyz"], "--format"),
     ],
 )

@@ -57,7 +57,7 @@ def compress(
             found = with_inventory(found, absolute(inventory))
         except (OSError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint="--inventory") from error
-    job = CompressJob(found, output, settings, new_run(settings), device)
+    job = CompressJob(found, output, settings, new_run(settings))
     execution = choose_execution(beam_options, device, max_batch_pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():
         if is_local(beam_options):

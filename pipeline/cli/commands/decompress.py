@@ -33,7 +33,7 @@ def decompress(
 ) -> None:
     """Decode .rgc files to images. Beam's own options may follow."""
     beam_options = read_beam_options(context.args)
-    job = DecompressJob(check_run(source, device, beam_options), output, image_format, iterations, device)
+    job = DecompressJob(check_run(source, device, beam_options), output, image_format, iterations)
     execution = choose_execution(beam_options, device)
     run_job = partial(run, partial(decompress_graph, job), options=beam_options)
     here = showing_progress(stderr, "decompress") if is_local(beam_options) else temporary_folder()
