@@ -10,7 +10,7 @@ from pipeline.cli.options import Device, find_device
 from pipeline.cli.terminal import fail, stderr, stdout
 from pipeline.runners.dataflow import choose_dataflow_options
 from pipeline.runners.interruption import EXIT_STATUS
-from pipeline.runners.names import is_dataflow, is_local
+from pipeline.runners.names import check_runner, has_job_server, is_dataflow, is_local
 from pipeline.runners.portable import wait_for_the_job
 from pipeline.runners.progress import RunCounts
 from pipeline.runners.supervise import last_line
@@ -22,14 +22,16 @@ from transforms.storage.files import writing_to
 def read_beam_options(arguments: list[str]) -> PipelineOptions:
     """Beam's options, from what the command itself does not know.
 
+    Behind a job server a runner may have options that only it knows; Beam passes these on.
+
     Raises:
-        typer.BadParameter: naming what Beam does not know either.
+        typer.BadParameter: naming what Beam does not know either, where no job server might.
     """
     options = PipelineOptions(arguments)
     known = options.get_all_options()
     unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
     misplaced = [argument for argument in arguments[:1] if not argument.startswith("-")]
-    if unknown or misplaced:
+    if misplaced or (unknown and not has_job_server(options)):
         names = ", ".join([*(f"--{name}" for name in sorted(unknown)), *misplaced])
         raise typer.BadParameter(f"neither rgc nor Beam knows {names}")
     return options
@@ -37,6 +39,10 @@ def read_beam_options(arguments: list[str]) -> PipelineOptions:
 
 def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
     """Finds out before the run what would make all of it fail; returns what INPUT names."""
+    try:
+        check_runner(options)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--runner") from error
     try:
         choose_dataflow_options(options)
     except ValueError as error:

@@ -4,7 +4,7 @@ import socket
 
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
 
-from pipeline.runners.names import is_dataflow, is_local
+from pipeline.runners.names import has_job_server
 
 _SECONDS_TO_CONNECT = 30
 _LONGEST_JOB_SECONDS = 30 * 24 * 3600
@@ -19,7 +19,7 @@ def wait_for_the_job(options: PipelineOptions) -> None:
     Raises:
         OSError: nothing answers at --job_endpoint.
     """
-    if is_local(options) or is_dataflow(options):
+    if not has_job_server(options):
         return
     portable = options.view_as(PortableOptions)
     portable.job_server_timeout = _LONGEST_JOB_SECONDS
