@@ -39,6 +39,12 @@ def test_torch_is_the_one_that_is_tested(image: str) -> None:
     assert pinned(image, r"torch==(\S+)") == [CONSTRAINTS["torch"]]
 
 
+def test_torch_is_bounded_by_what_was_tried() -> None:
+    (bound,) = re.findall(r'"torch>=[\d.]+,<([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    major, minor, _ = CONSTRAINTS["torch"].split(".")
+    assert bound == f"{major}.{int(minor) + 1}"
+
+
 def test_both_images_have_the_same_python() -> None:
     """Else what one pickles the other cannot read."""
     (worker,), (launcher,) = (
