@@ -8,7 +8,7 @@ usage: infra/launch.sh INPUT OUTPUT [PARAMETER=VALUE]... [-- GCLOUD_FLAG...]
 
   INPUT        the photos: gs:// prefix, object or glob, in the bucket that Terraform was told of
   OUTPUT       gs:// prefix in the output bucket that Terraform has made
-  PARAMETER    target_ms_ssim, max_bpp, iterations, gpu_type or gpu_machine_type:
+  PARAMETER    target_ms_ssim, max_bpp, iterations, inventory, gpu_type or gpu_machine_type:
                see infra/template/metadata.json
   GCLOUD_FLAG  of `gcloud dataflow flex-template run`, such as --max-workers 32
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
+from infra.launcher.main import main
 from pipeline.decompress import DecompressJob, count_restored, decompress
 from pipeline.runners.dataflow import choose_dataflow_options, inference_hints
 from pipeline.runners.run import choose_execution, run
@@ -19,6 +20,7 @@ from tests.infra.job import (
     IMAGE,
     INPUT,
     OUTPUT,
+    PARAMETERS,
     Submitted,
     submit,
     submitting,
@@ -92,6 +94,15 @@ def test_workers(submitted: Submitted) -> None:
     assert {"use_runner_v2", "no_use_multiple_sdk_containers"} <= set(experiments)
     assert "use_multiple_sdk_containers" not in experiments
     assert "flexResourceSchedulingGoal" not in submitted.environment
+
+
+def test_an_inventory_takes_the_place_of_listing() -> None:
+    with submitting():
+        inventory = f"{INPUT}/inventory.csv"
+        write_bytes(inventory, b"bucket,name,size,generation,crc32c\nphotos,2019/a.jpg,1,1,AAAAAA==\n")
+        main([*PARAMETERS, *FROM_LAUNCHER, f"--inventory={inventory}"])
+        pickles = list(what_was_submitted().pickles())
+    assert any(inventory.encode() in pickle for pickle in pickles)
 
 
 def test_nothing_but_the_pipeline_is_staged(submitted: Submitted) -> None:

@@ -57,6 +57,7 @@ def test_parameters_are_the_flags_that_are_parsed() -> None:
     [
         ("input", ["gs://photos", "gs://my-photos/2019/a b,c.jpg", "gs://photos/**.jpg"]),
         ("output", ["gs://my-project-rgc/2019"]),
+        ("inventory", ["gs://reports/2026-11-28/", "gs://my-photos/a b.csv"]),
         ("target_ms_ssim", ["0.95", ".9", "0.999"]),
         ("max_bpp", ["0.5", ".25", "2", "12.75"]),
         ("iterations", list(map(str, range(1, read_config().iterations + 1)))),
@@ -74,6 +75,7 @@ def test_regexes_accept(name: str, values: list[str]) -> None:
     [
         ("input", ["", "photos", "/home/me/photos", "s3://photos", "gs://", "gs://Photos", " gs://photos"]),
         ("output", ["", "out", "gs://out/*", "gs://out/a?", "gs://out/[a]"]),
+        ("inventory", ["", "gs://reports", "gs://reports/", "/home/me/inventory.csv"]),
         ("target_ms_ssim", ["", "0", "1", "1.0", "0.0", "95", "-0.5", "0.9x", "0,95"]),
         ("max_bpp", ["", "0", "0.0", "-1", "1.", "half", "1e3"]),
         ("iterations", ["", "0", "-1", "1.5", str(read_config().iterations + 1), "99", "all"]),
