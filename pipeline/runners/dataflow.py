@@ -26,22 +26,36 @@ GPU_TYPE = "nvidia-l4"
 # up to 100 megapixels need g2-standard-8, with 32 GB. Larger ones also need
 # --number_of_worker_harness_threads 1, since the GPU's own memory is 24 GB in both.
 GPU_MACHINE_TYPE = "g2-standard-4"
-# Dataflow's newest. That is 525 or later, so the worker image is built for CUDA 12.6: CUDA 13 wants 580.
+# Dataflow's newest. That is 525 or later, so the worker image is built for CUDA 12.6: CUDA 13 wants 580. The
+# image says what takes 12.6's place.
 _DRIVER = "install-nvidia-driver:5xx"
 
 # Listing, looking up finished photos and writing manifests: requests to storage, and 200,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
-# One Beam process a worker. Dataflow would start one for each vCPU, each with a codec and photos in the one
-# GPU's memory. Photos are decoded in child processes.
+# One Beam process a worker; not measured against more. Dataflow would start one for each vCPU, each with a
+# CUDA context, a codec and photos of its own: of 48 megapixels, 4.8 GB of a worker's 16. NVIDIA's MPS
+# (use_nvidia_mps) would let them share the GPU better, but allows no option that limits their number. What
+# they would gain is the range coder, which holds Python's lock: 0.06 seconds a megapixel on one core here,
+# most of what a worker is assumed to take. It lets go of the lock every half millisecond, so that the other
+# thread can feed the GPU; whether that is enough a trial run shows (infra/README.md). Photos are decoded in
+# child processes.
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # That process works on two bundles: while one is range-coded on the CPU, the other has the GPU.
 _THREADS = 2
 # Bounds the cost of an hour and the quota of L4s. Below it Dataflow scales by the work that is left.
 _MAX_WORKERS = 8
-# For an image of an estimated 8 GB; photos stay in memory, and shuffles in Dataflow's service. G2 machines
-# take no standard disks, and on SSD the image is unpacked sooner.
+# An element that takes longer ends its process, and the bundle is tried again; without, Dataflow waits for
+# over 100 minutes. A request to storage is tried for a quarter of an hour, and decoding ends after two
+# minutes.
+_STUCK_MINUTES = 30
+# For an image of an estimated 8 GB; photos stay in memory, and shuffles in Dataflow's service.
 _DISK_GB = 50
-_DISK_TYPE = "compute.googleapis.com/projects//zones//diskTypes/pd-ssd"
+# On SSD the image is unpacked sooner. The type is one for both pools, and follows the GPU's machine: G2, A2
+# and A3 High (L4, A100, H100) take Persistent Disks, G2 no standard ones and no Hyperdisk Balanced. These
+# take Hyperdisk only, which E2 does not.
+_HYPERDISK_ONLY = ("a3-ultragpu-", "a4-", "a4x-", "g4-")
+_OTHER_MACHINE_TYPE_ON_HYPERDISK = "n4-standard-2"
+_DISK_TYPE = "compute.googleapis.com/projects//zones//diskTypes/{}"
 # No cheaper scheduling. FlexRS (--flexrs_goal), Dataflow's one way to spot VMs, takes neither GPUs nor
 # resource hints; flex-start, for when L4s are scarce, is a preview.
 
@@ -77,11 +91,16 @@ def choose_dataflow_options(options: PipelineOptions) -> None:
         raise ValueError(f"Dataflow needs {', '.join(missing)}, too: see infra/README.md")
     options.view_as(StandardOptions).runner = "DataflowRunner"  # some of Beam knows it by this name only
     cloud.job_name = cloud.job_name or f"rgc-{datetime.now(UTC):%Y%m%d-%H%M%S}"  # Beam's names the user
-    worker.machine_type = worker.machine_type or _OTHER_MACHINE_TYPE
+    on_hyperdisk = options.view_as(GpuOptions).gpu_machine_type.startswith(_HYPERDISK_ONLY)
+    other = _OTHER_MACHINE_TYPE_ON_HYPERDISK if on_hyperdisk else _OTHER_MACHINE_TYPE
+    worker.machine_type = worker.machine_type or other
     worker.autoscaling_algorithm = worker.autoscaling_algorithm or "THROUGHPUT_BASED"
     worker.max_num_workers = worker.max_num_workers or _MAX_WORKERS
     worker.disk_size_gb = worker.disk_size_gb or _DISK_GB
-    worker.disk_type = worker.disk_type or _DISK_TYPE
+    disk = "hyperdisk-balanced" if on_hyperdisk else "pd-ssd"
+    worker.disk_type = worker.disk_type or _DISK_TYPE.format(disk)
+    if worker.element_processing_timeout_minutes is None:  # 0 is for no limit
+        worker.element_processing_timeout_minutes = _STUCK_MINUTES
     debug, setup = options.view_as(DebugOptions), options.view_as(SetupOptions)
     debug.number_of_worker_harness_threads = debug.number_of_worker_harness_threads or _THREADS
     for experiment in (_ONE_PROCESS, _NO_SUBMITTER):

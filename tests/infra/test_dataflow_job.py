@@ -28,6 +28,7 @@ from tests.infra.job import (
 )
 from tests.runs import rgc
 from transforms.find import find_source
+from transforms.storage import gcs
 from transforms.storage.files import write_bytes
 
 ACCELERATOR = "beam:resources:accelerator:v1"
@@ -94,6 +95,34 @@ def test_workers(submitted: Submitted) -> None:
     assert {"use_runner_v2", "no_use_multiple_sdk_containers"} <= set(experiments)
     assert "use_multiple_sdk_containers" not in experiments
     assert "flexResourceSchedulingGoal" not in submitted.environment
+
+
+def test_a_stuck_element_ends_its_process_before_the_job(submitted: Submitted) -> None:
+    """After longer than one request to storage is tried."""
+    options = submitted.environment["sdkPipelineOptions"]["options"]
+    assert options["element_processing_timeout_minutes"] * 60 > 1.5 * gcs._SECONDS_OF_RETRYING
+    none = submit("--element_processing_timeout_minutes=0").environment["sdkPipelineOptions"]["options"]
+    assert none["element_processing_timeout_minutes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("gpu_machine", "disk", "other_machine"),
+    [
+        ("g2-standard-8", "pd-ssd", "e2-standard-2"),
+        ("a2-highgpu-1g", "pd-ssd", "e2-standard-2"),
+        ("a3-highgpu-1g", "pd-ssd", "e2-standard-2"),
+        ("a3-ultragpu-8g", "hyperdisk-balanced", "n4-standard-2"),
+        ("a4-highgpu-8g", "hyperdisk-balanced", "n4-standard-2"),
+        ("g4-standard-48", "hyperdisk-balanced", "n4-standard-2"),
+    ],
+)
+def test_both_pools_take_the_disk_that_the_gpus_machine_takes(
+    gpu_machine: str, disk: str, other_machine: str
+) -> None:
+    options = PipelineOptions([*FROM_LAUNCHER, f"--gpu_machine_type={gpu_machine}"])
+    choose_dataflow_options(options)
+    worker = options.view_as(WorkerOptions)
+    assert worker.disk_type.endswith(f"/diskTypes/{disk}") and worker.machine_type == other_machine
 
 
 def test_an_inventory_takes_the_place_of_listing() -> None:
