@@ -1,14 +1,11 @@
 """The decompress pipeline: .rgc files to photos."""
 
 import logging
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics, MetricsFilter
 from apache_beam.ml.inference.base import RunInference
-from apache_beam.runners.runner import PipelineResult
 
 from pipeline.execution import Execution
 from transforms.balance import Balance
@@ -16,13 +13,12 @@ from transforms.find import FindFiles, Source
 from transforms.manifest.restored import DONE, SCHEMA, TO_DO, RestoredRow, SkipRestored, Wanted, rows_folder
 from transforms.manifest.rows import new_run_id
 from transforms.manifest.writing import WriteRows
-from transforms.progress import ProgressEvent, report
+from transforms.progress import ProgressEvent, count_and_report
 from transforms.restore import DecodeHandler, load_rgc, write_image
 from transforms.storage.files import join
 from transforms.threaded_map import ThreadedMap
 
 _LOG = logging.getLogger(__name__)
-_METRICS = "decompress"
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class DecompressJob:
 
 
 def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution) -> None:
-    """Adds to `pipeline` what a job does. Its outcome is in Beam's counters: see `count_restored`."""
+    """Adds to `pipeline` what a job does. Its outcome is in Beam's counters: see `read_counters`."""
     progress, stop = execution.progress_path, execution.stop_path
     wanted = Wanted(job.output, job.image_format, job.iterations, job.run_id)
     load = ThreadedMap(partial(load_rgc, iterations=job.iterations), execution.prefetch, stop)
@@ -60,20 +56,10 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
     rows | "Rows" >> WriteRows(prefix, SCHEMA, regroup=execution.workers is None)
 
 
-def count_restored(result: PipelineResult) -> tuple[int, int]:
-    """How many files a finished run has decoded, and how many failed."""
-    counters = result.metrics().query(MetricsFilter().with_namespace(_METRICS))["counters"]
-    counts: Counter[str] = Counter()
-    for counter in counters:  # one for each stage that counts
-        counts[counter.key.metric.name] += counter.result
-    return counts["decoded"], counts["failed"]
-
-
 def _report_restored(row: RestoredRow, resumed: bool, path: str | None) -> RestoredRow:
-    Metrics.counter(_METRICS, row.status).inc()
     if row.status == "failed" and path is None:  # else the command line names it
         _LOG.error("%s", row.reason)
     reason = row.reason or ""
     event = ProgressEvent(row.rgc_uri, row.status, row.rgc_bytes, row.pixels, reason=reason, resumed=resumed)
-    report(event, path)
+    count_and_report(event, path)
     return row

@@ -13,6 +13,7 @@ from model.codec import Codec
 from model.files import EncodedPhoto, choose_device, encode_photos
 from model.format.limits import padded_size
 from model.settings import Settings
+from transforms.counters import RETRIED
 from transforms.elements import Encoded, LoadedPhoto
 
 _LOG = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class EncodeHandler(CodecHandler):
         except Exception as error:  # one bad photo never stops a run
             raise_if_broken(codec)
             if len(group) > 1:
+                RETRIED.inc()
                 return [encoded for loaded in group for encoded in self._encode(codec, [loaded])]
             _LOG.exception("%s: encoding failed", group[0].photo.uri)
             seconds = time.monotonic() - started

@@ -12,6 +12,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
+from transforms.counters import count_retries
 from transforms.elements import Photo
 from transforms.inventory import inventory_files, read_inventory
 from transforms.progress import report_found
@@ -320,6 +321,7 @@ class ListParts(beam.DoFn):
         next_chunk, chunk = self._ahead.popleft()
         while photos := chunk.result():
             chunk = next_chunk()
+            count_retries()
             yield from photos
 
     def _chunk(self, found: Iterator[Photo], size: int) -> list[Photo]:

@@ -1,8 +1,8 @@
-"""Progress from workers to the terminal, where both are on one machine, and a request back: to stop.
+"""Progress in Beam's counters and, where that is on the workers' machine, to the terminal; a request to stop.
 
-Workers append lines to a file, which the command line reads: that works alike from threads and from worker
-processes. (Beam's local runner has metrics only once a run has ended.) The run is asked to stop by a second
-file, from either side; its first line says why.
+For the terminal, workers append lines to a file, which the command line reads: that works alike from threads
+and from worker processes. (Beam's local runner has its counters only once a run has ended.) The run is asked
+to stop by a second file, from either side; its first line says why.
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
+from transforms.counters import count_photos
 from transforms.elements import Photo
 from transforms.manifest.rows import ManifestRow
 
@@ -40,6 +41,12 @@ class ProgressEvent:
     reason: str = ""
     resumed: bool = False
     photos: int = 1
+
+
+def count_and_report(event: ProgressEvent, path: str | None) -> None:
+    """Counts finished photos, in one of Beam's threads, and reports them."""
+    count_photos(event.status, event.photos, event.pixels, event.resumed)
+    report(event, path)
 
 
 def report(event: ProgressEvent, path: str | None) -> None:
@@ -81,7 +88,7 @@ def report_found(photos: Sequence[Photo], path: str | None) -> None:
 def report_row(row: ManifestRow, path: str | None) -> ManifestRow:
     pixels, reason = (row.width or 0) * (row.height or 0), row.reason or ""
     event = ProgressEvent(row.source_uri, row.status, row.source_bytes, pixels, row.saved_bytes, reason)
-    report(event, path)
+    count_and_report(event, path)
     return row
 
 
@@ -97,5 +104,5 @@ def report_finished(rows: pa.Table, path: str | None) -> pa.Table:
             resumed=True,
             photos=each["status_count"],
         )
-        report(event, path)
+        count_and_report(event, path)
     return rows

@@ -13,6 +13,7 @@ import pyarrow as pa
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from model.format.container import RgcError, RgcFile, read_rgc
+from transforms.counters import count_retries
 from transforms.elements import Photo
 from transforms.find import Source
 from transforms.manifest.earlier import EarlierRows
@@ -190,6 +191,7 @@ class _Skip(beam.DoFn):
         assert self._earlier is not None
         rows = self._earlier.of([photo.uri for photo in photos])
         done, to_do = split(self._run, self._output, photos, rows, self._threads)
+        count_retries()
         if len(done):
             yield TaggedOutput(DONE, done)
         for photo in to_do:

@@ -8,12 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindows
 
+from transforms.counters import WAITED, count_retries
+
 PREFETCHED_PHOTOS = 2  # each holds its pixels in memory
-WAITED = Metrics.counter("rgc", "microseconds_waited")
 
 
 class ThreadedMap(beam.DoFn):
@@ -58,6 +58,7 @@ class ThreadedMap(beam.DoFn):
         started = time.monotonic()
         results = self._started.popleft().result()
         WAITED.inc(int((time.monotonic() - started) * 1e6))
+        count_retries()
         return results
 
 

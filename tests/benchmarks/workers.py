@@ -19,8 +19,8 @@ from model.settings import Settings
 from pipeline.compress import CompressJob, compress, new_run
 from pipeline.runners.run import choose_execution, run
 from tests.benchmarks.photos import make_photos
+from transforms.counters import WAITED
 from transforms.find import find_source
-from transforms.threaded_map import WAITED
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, WorkerOptions
 
 from infra.launcher.main import main
-from pipeline.decompress import DecompressJob, count_restored, decompress
+from pipeline.decompress import DecompressJob, decompress
 from pipeline.runners.dataflow import choose_dataflow_options, inference_hints
 from pipeline.runners.run import choose_execution, run
 from tests.infra.job import (
@@ -27,6 +27,7 @@ from tests.infra.job import (
     what_was_submitted,
 )
 from tests.runs import rgc
+from transforms.counters import read_counters
 from transforms.find import find_source
 from transforms.storage import gcs
 from transforms.storage.files import write_bytes
@@ -190,7 +191,7 @@ def test_decompress_asks_for_gpus_too() -> None:
         choose_dataflow_options(options)
         job = DecompressJob(find_source(f"{OUTPUT}/codes"), OUTPUT, "png", None)
         with pytest.raises(ValueError, match="Job id is unknown"):  # only a job that runs has metrics
-            count_restored(run(partial(decompress, job), choose_execution(options, "auto"), options))
+            read_counters(run(partial(decompress, job), choose_execution(options, "auto"), options))
         job = what_was_submitted()
     assert {name.partition("/")[0] for name in accelerators(job)} == {"Load", "Decode", "Write"}
 

@@ -15,6 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from google.api_core.exceptions import GoogleAPICallError, NotFound, PreconditionFailed, RetryError
+from google.api_core.retry import Retry
 from google.auth.exceptions import GoogleAuthError
 from google.cloud.storage import Blob, Client
 from google.cloud.storage.exceptions import DataCorruption
@@ -22,11 +23,12 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from requests import RequestException
 from requests.adapters import HTTPAdapter
 
+from transforms.counters import note_retry
 from transforms.storage.status import ConflictError, Status
 
 SCHEME = "gs://"
 _SECONDS_OF_RETRYING = 900.0  # an outage of minutes must not cost a run
-_RETRY = DEFAULT_RETRY.with_timeout(_SECONDS_OF_RETRYING)
+_RETRY = Retry(DEFAULT_RETRY._predicate, timeout=_SECONDS_OF_RETRYING, on_error=note_retry)
 _FIELDS = "items(name,size,generation,crc32c,updated),nextPageToken"
 CONNECTIONS = 32  # of a stage, and so as many requests at the same time
 _ENOUGH_PARTS, _MOST_PARTS = 64, 1000  # of a prefix that is listed in parts

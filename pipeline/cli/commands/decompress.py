@@ -12,12 +12,13 @@ from pipeline.cli.running import (
     writing_to_output,
 )
 from pipeline.cli.terminal import stderr, stdout
-from pipeline.decompress import DecompressJob, count_restored
+from pipeline.decompress import DecompressJob
 from pipeline.decompress import decompress as decompress_graph
 from pipeline.runners.names import is_local
 from pipeline.runners.progress import showing_progress
 from pipeline.runners.run import choose_execution, run
 from pipeline.runners.temporary import temporary_folder
+from transforms.counters import read_counters
 from transforms.manifest.restored import rows_folder
 
 
@@ -39,7 +40,8 @@ def decompress(
     here = showing_progress(stderr, "decompress") if is_local(beam_options) else temporary_folder()
     with writing_to_output(output, [""]), waiting_for_a_run(), here as display:
         result = run_job(execution) if display is None else display.run(run_job, execution)
-        decoded, failed = count_restored(result)
+        counts = read_counters(result)
+    decoded, failed = counts["decoded"], counts["failed"]
     stdout.print(f"{decoded + failed} .rgc files: {decoded} decoded, {failed} failed")
     stdout.print(f"manifest: {rows_folder(output)}/restored={job.run_id}", highlight=False)
     if display is not None:
