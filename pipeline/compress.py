@@ -12,7 +12,7 @@ from pipeline.execution import Execution
 from transforms.balance import Balance
 from transforms.encode import EncodeHandler
 from transforms.find import FindFiles, Source
-from transforms.load import LOADED, REJECTED, load_or_reject
+from transforms.load import LOADED, SETTLED, load_or_settle
 from transforms.manifest.reading import run_folder
 from transforms.manifest.rows import Run, new_run_id
 from transforms.manifest.runs import RunRecord, begin_run
@@ -68,7 +68,7 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
     """Adds to `pipeline` what a job does. Its outcome is the manifest that it leaves."""
     run, progress, stop = job.run, execution.progress_path, execution.stop_path
     handler = EncodeHandler(job.settings, execution.device, execution.batch_pixels, execution.threads)
-    load = partial(load_or_reject, run=run)
+    load = partial(load_or_settle, run=run, output=job.output)
     found = pipeline | "Find" >> FindFiles(job.source, output=job.output, progress_path=progress)
     photos = found | "SkipFinished" >> SkipFinished(run, job.output, job.source, stop)
     loaded = (
@@ -77,7 +77,7 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
         | "Load"
         >> beam.ParDo(ThreadedMap(load, execution.prefetch, stop))
         .with_resource_hints(**execution.hints)
-        .with_outputs(LOADED, REJECTED)
+        .with_outputs(LOADED, SETTLED)
     )
     write = partial(write_rgc, run=run, settings=job.settings, output=job.output, stop_path=stop)
     encoded = (
@@ -87,7 +87,7 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
     )
     rows = (
         encoded | "ReportEncoded" >> beam.Map(report_row, progress),
-        loaded[REJECTED] | "ReportRejected" >> beam.Map(report_row, progress),
+        loaded[SETTLED] | "ReportSettled" >> beam.Map(report_row, progress),
     )
     finished = photos[DONE] | "ReportFinished" >> beam.Map(report_finished, progress)
     regroup = execution.workers is None
