@@ -1,6 +1,7 @@
 """Stage 4: the codec inside RunInference."""
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -17,6 +18,8 @@ from transforms.counters import RETRIED
 from transforms.elements import Encoded, LoadedPhoto
 
 _LOG = logging.getLogger(__name__)
+_IN_A_WORKERS_ENVIRONMENT = "CONTROL_API_SERVICE_DESCRIPTOR"  # of a process that Beam starts to be a worker
+_SECONDS_TO_LOG = 5  # lines go to the runner in a thread
 
 
 class CodecHandler(ModelHandler[Any, Any, Codec]):
@@ -81,7 +84,7 @@ class EncodeHandler(CodecHandler):
                 [loaded.source_record(self._settings) for loaded in group],
             )
         except Exception as error:  # one bad photo never stops a run
-            raise_if_broken(codec)
+            end_if_broken(codec)
             if len(group) > 1:
                 RETRIED.inc()
                 return [encoded for loaded in group for encoded in self._encode(codec, [loaded])]
@@ -92,16 +95,25 @@ class EncodeHandler(CodecHandler):
         return [_encoded(loaded, result, "", share) for loaded, result in zip(group, results, strict=True)]
 
 
-def raise_if_broken(codec: Codec) -> None:
-    """After an error: tests whether the device still works.
+def end_if_broken(codec: Codec) -> None:
+    """After an error: tests whether the device still works. If not, ends the process of a worker.
 
-    After some errors a GPU fails for as long as its process lives. Then the bundle has to fail, so that the
-    runner tries it again. Else the rest of the archive would be `failed` within minutes.
+    After some errors a GPU fails for as long as its process lives. Every other photo would be `failed` there,
+    or every further try of the bundle, and Dataflow gives up a job at the fourth. Beam's boot starts another
+    process where one ends with an error. A worker that is a thread in rgc's own process cannot end alone: its
+    bundle fails.
 
     Raises:
-        RuntimeError: the device does not work any more.
+        RuntimeError: the device does not work any more, and the process is not a worker's.
     """
-    torch.ones(1, device=codec.device).add(1).item()
+    try:
+        torch.ones(1, device=codec.device).add(1).item()
+    except RuntimeError:
+        if _IN_A_WORKERS_ENVIRONMENT not in os.environ:
+            raise
+        _LOG.critical("%s does not work any more: this process ends", codec.device, exc_info=True)
+        time.sleep(_SECONDS_TO_LOG)
+        os._exit(1)  # a regular end may wait for the device
 
 
 def _encoded(loaded: LoadedPhoto, result: EncodedPhoto | None, error: str, seconds: float) -> Encoded:

@@ -19,7 +19,7 @@ from model.photos.isolation.pool import read_photo_in_child
 from model.photos.names import PHOTO_SUFFIXES
 from model.photos.writing import image_file
 from transforms.elements import Photo
-from transforms.encode import CodecHandler, raise_if_broken
+from transforms.encode import CodecHandler, end_if_broken
 from transforms.manifest.restored import RestoredRow, Wanted
 from transforms.progress import stop_if_full
 from transforms.storage.files import find_status, join, read_bytes, set_modified, write_over
@@ -88,7 +88,7 @@ class DecodeHandler(CodecHandler):
         except RgcError as error:
             return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {error}")
         except Exception as error:  # one bad file never stops a run
-            raise_if_broken(codec)
+            end_if_broken(codec)
             _LOG.exception("%s: decoding failed", loaded.photo.uri)
             return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {type(error).__name__}: {error}")
         return Restored(loaded.photo, loaded.file, pixels)

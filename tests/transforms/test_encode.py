@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,6 +22,7 @@ from transforms.manifest.rows import ManifestRow, Run
 from transforms.manifest.schema import SCHEMA
 from transforms.write import write_rgc
 
+ROOT = Path(__file__).parents[2]
 RUN = Run("run", "rgc-0123456789ab", '{"iterations":2}')
 
 
@@ -67,6 +71,21 @@ def test_one_photo_that_cannot_be_encoded_does_not_take_the_batch_along(
     assert results["black.jpg"].error == "encoding failed: ArithmeticError: black"
     row = write_rgc(results["black.jpg"], RUN, Settings(iterations=2), "/nowhere")
     assert (row.status, row.reason) == ("failed", "encoding failed: ArithmeticError: black")
+
+
+def test_a_broken_gpu_ends_a_workers_process() -> None:
+    """Beam's boot starts another, and the bundle is tried again there."""
+    program = """
+import torch
+from transforms import encode
+encode._SECONDS_TO_LOG = 0
+class Broken:
+    device = torch.device("meta")  # gives no results, as a GPU after some errors
+encode.end_if_broken(Broken)
+"""
+    worker = {**os.environ, "CONTROL_API_SERVICE_DESCRIPTOR": "url: 'localhost:1'", "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run([sys.executable, "-c", program], env=worker, capture_output=True, check=False)
+    assert ended.returncode == 1 and b"meta does not work any more: this process ends" in ended.stderr
 
 
 def test_a_broken_gpu_fails_the_bundle_and_not_every_photo(
