@@ -9,6 +9,7 @@ from apache_beam.ml.inference.base import RunInference
 from model.settings import Settings
 from model.weights.loading import DEFAULT_MODEL, read_config
 from pipeline.execution import Execution
+from transforms.attempts import Attempts
 from transforms.balance import Balance
 from transforms.encode import EncodeHandler
 from transforms.find import FindFiles, Source
@@ -28,12 +29,16 @@ class CompressJob:
     """One run: which photos, where to, and to which settings.
 
     Local paths are absolute: rows name photos by them, whoever wrote them from wherever.
+
+    Attributes:
+        begun_as: the id of its first start, where it is started again.
     """
 
     source: Source
     output: str
     settings: Settings
     run: Run
+    begun_as: str = ""
 
 
 def check_settings(target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None) -> Settings:
@@ -67,7 +72,10 @@ def begin(job: CompressJob) -> None:
 def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) -> None:
     """Adds to `pipeline` what a job does. Its outcome is the manifest that it leaves."""
     run, progress, stop = job.run, execution.progress_path, execution.stop_path
-    handler = EncodeHandler(job.settings, execution.device, execution.batch_pixels, execution.threads)
+    attempts = Attempts(run_folder(job.output, job.begun_as or run.run_id)) if execution.tries_again else None
+    handler = EncodeHandler(
+        job.settings, execution.device, execution.batch_pixels, execution.threads, attempts
+    )
     load = partial(load_or_settle, run=run, output=job.output)
     found = pipeline | "Find" >> FindFiles(job.source, output=job.output, progress_path=progress)
     photos = found | "SkipFinished" >> SkipFinished(run, job.output, job.source, stop)

@@ -15,6 +15,7 @@ class Execution:
         batch_pixels: photos are encoded together up to so many.
         workers: processes that the photos are shared out to beforehand; None where the runner does that.
         threads: for torch in each of them; None for torch's own choice.
+        tries_again: whether work goes on in another process where one ends; see `transforms.attempts`.
         hints: Beam's resource hints for the steps that need the GPU.
         prefetch: photos that are loaded, and others that are written, while one is encoded.
         progress_path: see `transforms.progress.report`.
@@ -25,6 +26,7 @@ class Execution:
     batch_pixels: int
     workers: int | None
     threads: int | None
+    tries_again: bool
     hints: Mapping[str, str] = field(default_factory=dict)
     prefetch: int = PREFETCHED_PHOTOS
     progress_path: str | None = None

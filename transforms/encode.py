@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +15,7 @@ from model.codec import Codec
 from model.files import EncodedPhoto, choose_device, encode_photos
 from model.format.limits import padded_size
 from model.settings import Settings
+from transforms.attempts import Attempts
 from transforms.counters import RETRIED
 from transforms.elements import Encoded, LoadedPhoto
 
@@ -59,11 +61,23 @@ class CodecHandler(ModelHandler[Any, Any, Codec]):
 
 
 class EncodeHandler(CodecHandler):
-    """`LoadedPhoto`s to `Encoded`, photos of one padded size together."""
+    """`LoadedPhoto`s to `Encoded`, photos of one padded size together.
 
-    def __init__(self, settings: Settings, device: str, max_batch_pixels: int, threads: int | None) -> None:
+    Args:
+        attempts: where the runner tries again what has ended a process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        device: str,
+        max_batch_pixels: int,
+        threads: int | None,
+        attempts: Attempts | None = None,
+    ) -> None:
         super().__init__(device, max_batch_pixels, lambda loaded: loaded.width * loaded.height, threads)
         self._settings = settings
+        self._attempts = attempts
 
     def run_inference(
         self, batch: Sequence[LoadedPhoto], model: Codec, inference_args: dict[str, Any] | None = None
@@ -72,7 +86,10 @@ class EncodeHandler(CodecHandler):
             return padded_size(loaded.height, loaded.width)
 
         for _, group in groupby(sorted(batch, key=size), key=size):
-            yield from self._encode(model, list(group))
+            if self._attempts is None:
+                yield from self._encode(model, list(group))
+            else:
+                yield from self._attempts.encode(list(group), partial(self._encode, model), _failed)
 
     def _encode(self, codec: Codec, group: list[LoadedPhoto]) -> list[Encoded]:
         started = time.monotonic()
@@ -90,7 +107,7 @@ class EncodeHandler(CodecHandler):
                 return [encoded for loaded in group for encoded in self._encode(codec, [loaded])]
             _LOG.exception("%s: encoding failed", group[0].photo.uri)
             seconds = time.monotonic() - started
-            return [_encoded(group[0], None, f"encoding failed: {type(error).__name__}: {error}", seconds)]
+            return [_failed(group[0], f"encoding failed: {type(error).__name__}: {error}", seconds)]
         share = (time.monotonic() - started) / len(group)
         return [_encoded(loaded, result, "", share) for loaded, result in zip(group, results, strict=True)]
 
@@ -114,6 +131,10 @@ def end_if_broken(codec: Codec) -> None:
         _LOG.critical("%s does not work any more: this process ends", codec.device, exc_info=True)
         time.sleep(_SECONDS_TO_LOG)
         os._exit(1)  # a regular end may wait for the device
+
+
+def _failed(loaded: LoadedPhoto, error: str, seconds: float = 0.0) -> Encoded:
+    return _encoded(loaded, None, error, seconds)
 
 
 def _encoded(loaded: LoadedPhoto, result: EncodedPhoto | None, error: str, seconds: float) -> Encoded:

@@ -11,7 +11,8 @@ from dataclasses import astuple, dataclass
 # USD an hour of a g2-standard-4: 4 vCPUs, 16 GB, its L4 and 50 GB of SSD disk.
 WORKER_PRICE = round(4 * 0.056 + 16 * 0.003557 + 0.672 + 50 * 0.000298, 2)
 STORAGE_PRICE = 0.020  # USD a month of a GB (of 2**30 bytes): Standard class, one region
-OPERATIONS_PRICE = (0.005 + 3 * 0.0004) / 1000  # USD a photo: one object written, one looked for, one read
+# USD a photo: two objects written (one of them word of its attempt), one listed, one looked for, one read.
+OPERATIONS_PRICE = (2 * 0.005 + 3 * 0.0004) / 1000
 # infra/terraform keeps a job's temporary files for a week more than this.
 LONGEST_JOB_DAYS = 28
 START_HOURS = 1 / 6  # assumed; a worker is billed while it starts and fetches its image

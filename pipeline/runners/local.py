@@ -33,10 +33,15 @@ def local_runner(options: PipelineOptions, stop_path: str | None = None) -> Pipe
         return None
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = ExtendedProvisionInfo(beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded))
-    if options.view_as(DirectOptions).direct_running_mode == "multi_processing":
+    if not is_in_this_process(options):
         environment = SubprocessSDKEnvironment.from_command_string(worker_command(stop_path))
         return _ProcessesRunner(environment, provision_info=provision)
     return FnApiRunner(provision_info=provision)
+
+
+def is_in_this_process(options: PipelineOptions) -> bool:
+    """Whether a local runner's workers are threads: if one ends the process, that ends the run."""
+    return is_local(options) and options.view_as(DirectOptions).direct_running_mode != "multi_processing"
 
 
 def worker_command(stop_path: str | None) -> str:
@@ -80,6 +85,6 @@ def local_workers(options: PipelineOptions) -> int | None:
 def torch_threads(options: PipelineOptions) -> int | None:
     """Threads for torch in each local worker process, so that together they fill the cores, not more."""
     workers = local_workers(options)
-    if workers is None or options.view_as(DirectOptions).direct_running_mode != "multi_processing":
+    if workers is None or is_in_this_process(options):
         return None
     return max(torch.get_num_threads() // workers, 1)

@@ -9,7 +9,7 @@ from apache_beam.runners.runner import PipelineResult
 from model.files import choose_device
 from pipeline.execution import Execution
 from pipeline.runners.dataflow import inference_hints
-from pipeline.runners.local import local_runner, local_workers, torch_threads
+from pipeline.runners.local import is_in_this_process, local_runner, local_workers, torch_threads
 from pipeline.runners.names import is_dataflow, is_local
 
 # So many fill a GPU; a CPU is no faster for more, and each takes some 100 bytes of memory.
@@ -31,6 +31,7 @@ def choose_execution(options: PipelineOptions, device: str, max_batch_pixels: in
         batch_pixels=max_batch_pixels or batch_pixels(device, options),
         workers=local_workers(options),
         threads=torch_threads(options),
+        tries_again=not is_in_this_process(options),
         hints=inference_hints(options),
     )
 

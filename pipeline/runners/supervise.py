@@ -13,6 +13,9 @@ from pipeline.runners.run import run
 from transforms.manifest.rows import Run
 from transforms.progress import WORKER_ENDED
 
+# While nothing but a photo is left that ends its worker: its attempts.
+_IDLE_STARTS = 2
+
 
 class EndedEarlyError(RuntimeError):
     """Something ended a run, and starting it again did not help."""
@@ -32,11 +35,14 @@ def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, 
 
     The system may kill a worker process for memory, or the GPU may fail. What is done stays done, so the job
     is started again, each time under a new id, for as long as that helps: the last start encoded something.
-    After a worker was killed photos are done one at a time, which takes less memory.
+    Where a worker was killed, it may also be one of the two before: by then a photo that ends its worker is
+    `failed`, see `Attempts`. After a worker was killed photos are done one at a time, which takes less
+    memory.
 
     Raises:
         EndedEarlyError: saying by what.
     """
+    idle = 0
     while True:
         with showing_progress(console, "compress") as display:
             error = ""
@@ -49,12 +55,13 @@ def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, 
         if not error and not was_killed:
             return Outcome(job.run, display.counts, display.stopped)
         error = ": ".join(filter(None, [display.stopped, error]))
-        if not display.counts.encoded or (display.stopped and not was_killed):
+        idle = 0 if display.counts.encoded else idle + 1
+        if idle > (_IDLE_STARTS if was_killed else 0) or (display.stopped and not was_killed):
             raise EndedEarlyError(error)
         console.print(f"the run ended early: {error}; starting it again", highlight=False, markup=False)
         if was_killed:
             execution = replace(execution, batch_pixels=1, prefetch=0)
-        job = replace(job, run=new_run(job.settings))
+        job = replace(job, run=new_run(job.settings), begun_as=job.begun_as or job.run.run_id)
 
 
 def last_line(error: Exception) -> str:

@@ -74,6 +74,12 @@ def test_no_job_falls_back_to_the_cpu(submitted: Submitted) -> None:
         assert b"cuda" in handler and b"auto" not in handler
 
 
+def test_workers_leave_word_of_what_they_encode(submitted: Submitted) -> None:
+    """In the run's folder: a photo that ends its process is known in the next one."""
+    (handler,) = {pickle for pickle in submitted.pickles() if b"Attempts" in pickle}
+    assert f"{OUTPUT}/manifest/run=".encode() in handler
+
+
 def test_a_shuffle_lies_between_listing_and_the_gpu(submitted: Submitted) -> None:
     """Else Dataflow would fuse them, and list on a GPU worker."""
     steps = [s for s in submitted.pipeline.components.transforms.values() if not s.subtransforms]

@@ -26,6 +26,7 @@ from pipeline.runners.supervise import EndedEarlyError
 from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait_for, wait_until, worker_pool
 from tests.storage import Storage, upload_folder
 from transforms import write
+from transforms.attempts import ENDED_ITS_PROCESS
 from transforms.find import Source
 from transforms.progress import OUTPUT_FULL, WORKER_ENDED, ProgressEvent, report, request_stop
 from transforms.storage.files import list_folder, write_bytes
@@ -46,6 +47,18 @@ def bad(*arguments, open=PIL.Image.open, **options):
         time.sleep(3600)
     return image
 PIL.Image.open = bad
+"""
+
+
+# In every process: the codec is ended by one kind of photo.
+BAD_ENCODER = """
+import os, signal
+import numpy
+def bad(array, *arguments, require=numpy.require, **options):
+    if array.shape == (7, 77, 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return require(array, *arguments, **options)
+numpy.require = bad
 """
 
 
@@ -194,6 +207,24 @@ def test_a_killed_worker_does_not_end_the_run(photo_folder: Path, tmp_path: Path
     assert len(rows(output)) == 84 and len(codes(output)) == 82
 
 
+def test_a_photo_that_ends_its_worker_while_it_is_encoded_is_one_failed_row(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more_photos(photo_folder, 6)
+    Image.new("RGB", (77, 7)).save(photo_folder / "killer.png")
+    (tmp_path / "sitecustomize.py").write_text(BAD_ENCODER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output = tmp_path / "out"
+    process = start("compress", photo_folder, output, "--iterations", "1", *TWO_PROCESSES)
+    said, complaints = (text.decode() for text in process.communicate(timeout=300))
+    assert process.returncode == 1 and complaints.count("a worker process was killed") == 2
+    assert "11 photos: 8 encoded, 1 kept, 2 failed" in said
+    assert rows(output)[str(photo_folder / "killer.png")]["reason"] == ENDED_ITS_PROCESS
+    assert len(codes(output)) == 8
+    left = [file for file in output.rglob("encoding*") if file.is_file()]
+    assert len(left) == 2  # word of that photo, for the case of another try
+
+
 @pytest.mark.parametrize("way", ["memory", "processes", "pool"])
 def test_a_photo_that_kills_or_holds_up_its_decoder_is_one_failed_row(
     photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
@@ -224,7 +255,7 @@ def test_a_photo_that_kills_or_holds_up_its_decoder_is_one_failed_row(
         ([("encoded", "boom"), ("encoded", "boom"), ("encoded", "")], 3, ""),
         ([("encoded", "boom"), ("failed", "boom")], 2, "boom"),  # it does not help
         ([("full", "boom")], 1, "OUTPUT is full: boom"),  # nor does it here
-        ([("killed", "boom")], 1, "a worker process was killed: boom"),  # before there was any work
+        ([("killed", "boom")] * 3, 3, "a worker process was killed: boom"),  # before there was any work
     ],
 )
 def test_a_run_is_started_again_while_that_helps(
