@@ -78,9 +78,9 @@ def test_jpeg(segments: list[tuple[int, bytes]]) -> None:
     ours = [
         (s.marker, s.content) for s in jpeg.segments(back) if 0xE0 <= s.marker <= 0xEF or s.marker == 0xFE
     ]
-    index = [content for marker, content in theirs if marker == 0xE2 and content.startswith(b"MPF\0")]
+    index = [each for each in theirs if each[0] == 0xE2 and each[1].startswith(b"MPF\0")]
     assert not index or "the index of other pictures" in photo.notes
-    theirs = [segment for segment in theirs if segment[1] not in index]
+    theirs = [segment for segment in theirs if segment not in index]
     turned = photo.pixels.shape[:2] != SIDES[::-1] or jpeg.orientation(jpeg_blocks(data)) != 1
     if not turned and "CMYK converted to sRGB" not in photo.notes:
         theirs = [(m, _as_stored(m, content)) for m, content in theirs]
