@@ -1,4 +1,7 @@
-"""How large a picture may be: what is counted is about what coding it allocates, with its sides padded."""
+"""How large a picture and its metadata may be.
+
+What is counted of a picture is about what coding it allocates, with its sides padded.
+"""
 
 import math
 
@@ -15,6 +18,12 @@ MAX_PIXELS_A_BYTE = 10_000
 _MOST_DECODED_A_BYTE = 10_000
 _HARMLESS_DECODED = 1 << 20
 _MOST_PADDING = 4  # times the pixels that are there
+MAX_METADATA_BLOCKS = 1 << 16
+_MAX_METADATA_BYTES = 1 << 28  # of all blocks together, uncompressed
+# Up to 16 MiB any file may claim; more only where its own length is an eighth of that. Huffman coding without
+# a search for repetitions never takes less.
+_HARMLESS_METADATA = 1 << 24
+_MOST_METADATA_A_BYTE = 8
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
@@ -48,3 +57,17 @@ def why_implausible(width: int, height: int, code_bytes: int) -> str:
     if padded_pixels(width, height) <= most:
         return ""
     return f"{width}x{height} pixels in {code_bytes} bytes of codes: no file of rgc's is as small as that"
+
+
+def most_metadata(packed_bytes: int) -> int:
+    """How many bytes of metadata a zlib stream of so many bytes may hold."""
+    return min(max(_HARMLESS_METADATA, _MOST_METADATA_A_BYTE * packed_bytes), _MAX_METADATA_BYTES)
+
+
+def why_too_much_metadata(blocks: int, content_bytes: int) -> str:
+    """Why so many blocks, of so many bytes together, are refused; empty if they are not."""
+    if blocks > MAX_METADATA_BLOCKS:
+        return f"{blocks} blocks of metadata; rgc takes up to {MAX_METADATA_BLOCKS}"
+    if content_bytes > _MAX_METADATA_BYTES:
+        return f"{content_bytes} bytes of metadata; rgc takes up to {_MAX_METADATA_BYTES}"
+    return ""

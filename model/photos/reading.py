@@ -114,6 +114,8 @@ def _read(data: bytes) -> DecodedPhoto:
     if pixels.is_converted:
         blocks = containers.without_profile(container, blocks)
     metadata = MetadataBlocks(container, tuple(blocks))
+    if why := metadata.why_too_much():
+        raise UnreadablePhotoError(why)
     seen = view_with_profile(metadata)
     frames = [f"the first of {pictures} frames"] if pictures > 1 else []
     notes = (*frames, *broken, *pixels.lost, *found.left_out)

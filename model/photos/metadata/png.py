@@ -19,10 +19,11 @@ _FRAMES = {b"acTL", b"fcTL", b"fdAT"}
 # Known ones whose fourth letter says that an editor has to know them.
 _CARRIED = {b"cHRM", b"gAMA", b"iCCP", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"pHYs", b"tIME", b"eXIf"}
 _CARRIED |= {b"tEXt", b"zTXt", b"iTXt", b"oFFs", b"sCAL", b"pCAL", b"sTER"}
+_TEXTS = ("tEXt", "zTXt", "iTXt")
 _RAW_PROFILE = re.compile(rb"(\s*\w+\s+\d+\s+)([0-9A-Fa-f\s]*)", re.ASCII)  # as ImageMagick writes them
 _RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
 _RAW_XMP = (b"Raw profile type xmp",)
-_MOST_TEXT = 1 << 24  # bytes that a compressed text may have
+_MOST_INFLATED = 1 << 24  # bytes of a profile, or by which all compressed texts together may grow
 _METRE = 39.3700787  # inches
 
 
@@ -77,27 +78,31 @@ def _read_background(content: bytes, header: bytes, found: Found) -> None:
         found.left_out.append("the colour of its background")
 
 
-def keyword_and_text(kind: str, data: bytes) -> tuple[bytes, bytes] | None:
-    """What a text chunk says: its keyword, and its text as bytes; None if it cannot be read."""
+def keyword_and_text(kind: str, data: bytes, most: int = _MOST_INFLATED) -> tuple[bytes, bytes] | None:
+    """What a text chunk says: its keyword, and its text as bytes; None if it cannot be read.
+
+    Args:
+        most: bytes that a compressed text may have.
+    """
     keyword, _, rest = data.partition(b"\0")
     try:
         if kind == "tEXt":
             return keyword, rest
         if kind == "zTXt":
-            return keyword, _inflated(rest[1:])
+            return keyword, _inflated(rest[1:], most)
         compressed = rest[:1] == b"\1"
         text = rest[2:].split(b"\0", 2)[2]
-        return keyword, _inflated(text) if compressed else text
+        return keyword, _inflated(text, most) if compressed else text
     except (ValueError, IndexError, zlib.error):
         return None
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes, most: int = _MOST_INFLATED) -> bytes:
     decompressor = zlib.decompressobj()
-    text = decompressor.decompress(data, _MOST_TEXT)
-    if not decompressor.eof:
-        raise ValueError("a text that is cut off, or of more than 16 MB")
-    return text
+    content = decompressor.decompress(data, most + 1)
+    if not decompressor.eof or len(content) > most:
+        raise ValueError(f"cut off, or of more than {most} bytes")
+    return content
 
 
 def with_text(kind: str, data: bytes, text: bytes) -> bytes:
@@ -113,8 +118,12 @@ def with_text(kind: str, data: bytes, text: bytes) -> bytes:
 
 
 def _texts(blocks: Iterable[Block]) -> Iterator[tuple[int, Block, bytes, bytes]]:
+    """Index, block, keyword and text of each text chunk that can be read."""
+    room = _MOST_INFLATED
     for index, block in enumerate(blocks):
-        if block.kind in ("tEXt", "zTXt", "iTXt") and (said := keyword_and_text(block.kind, block.data)):
+        most = room + len(block.data)
+        if block.kind in _TEXTS and (said := keyword_and_text(block.kind, block.data, most)):
+            room -= max(len(said[1]) - len(block.data), 0)
             yield index, block, *said
 
 
@@ -190,7 +199,9 @@ def view(metadata: MetadataBlocks) -> View:
     exifs = [exif.structure(data) for data in metadata.of_kind("eXIf")]
     packets, comments, others = [], [], []
     iptc = b""
-    for _, block, keyword, text in _texts(metadata.blocks):
+    read = set()
+    for index, block, keyword, text in _texts(metadata.blocks):
+        read.add(index)
         profile = raw_profile(text) if keyword.startswith(b"Raw profile type ") else None
         if keyword == XMP_KEYWORD:
             packets.append(text)
@@ -198,12 +209,17 @@ def view(metadata: MetadataBlocks) -> View:
             exifs.append(exif.structure(profile))
         elif profile is not None and keyword in _RAW_XMP:
             packets.append(profile)
-        elif profile is not None and keyword == b"Raw profile type iptc":
+        elif profile is not None and keyword == b"Raw profile type iptc" and not iptc:
             iptc = profile
         else:
             encoding = "utf-8" if block.kind == "iTXt" else "latin-1"
             name, words = keyword.decode("latin-1"), text.decode(encoding, "replace")
             comments.append(words if name == "Comment" else f"{name}: {words}")
+    unread = [b for i, b in enumerate(metadata.blocks) if b.kind in _TEXTS and i not in read]
+    profiles = list(metadata.of_kind("iCCP"))
+    icc = icc_profile(profiles[0]) if profiles else b""
+    unread += [Block("iCCP", data) for data in profiles[:1] if not icc]
+    others += [f"{size(b.data)} of {b.kind} that cannot be read" for b in unread]
     understood = {_PIXELS, "tEXt", "zTXt", "iTXt", "eXIf", "iCCP", "pHYs", "cICP", "gAMA", "cHRM", "sRGB"}
     others += [f"{size(b.data)} of {b.kind}" for b in metadata.blocks if b.kind not in understood]
     density = None
@@ -213,12 +229,12 @@ def view(metadata: MetadataBlocks) -> View:
             density = across / _METRE, down / _METRE
     return View(
         exif=b"".join(exifs[:1]),
-        icc_profile=b"".join([icc_profile(data) for data in metadata.of_kind("iCCP")][:1]),
+        icc_profile=icc,
         xmp=b"".join(packets[:1]),
         iptc=iptc,
         comments=tuple(comments),
         density=density,
-        others=(*others, *more("EXIF", exifs), *more("XMP", packets)),
+        others=(*others, *more("EXIF", exifs), *more("XMP", packets), *more("ICC profile", profiles)),
     )
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.format.metadata import MetadataBlocks
 from model.photos.errors import UnreadablePhotoError
 from model.photos.metadata import containers
 from model.photos.metadata.tiff_directories import Tag
 from model.photos.reading import DecodedPhoto, read_photo
-from tests.model.photos.files import GREY, RGB, SIDES, picture, png, saved, tiff
+from tests.model.photos.files import GREY, RGB, SIDES, picture, png, saved, tiff, with_segments
 from tests.model.photos.metadata.test_properties import restored
 
 WIDTH, HEIGHT = SIDES
@@ -133,6 +134,15 @@ def test_text_of_megabytes_is_carried() -> None:
     back, could_not = restored(photo, "JPEG")
     assert could_not == ["3,145,735 bytes of XMP, more than a JPEG's segment holds"]
     assert read_photo(back).pixels.shape == RGB.shape
+
+
+def test_metadata_of_many_megabytes_is_carried_and_more_of_it_fails() -> None:
+    layers = Tag(37724, 7, bytes(40 << 20))  # of Photoshop, all of one colour
+    photo = read_photo(tiff(GREY.tobytes(), {}, [layers]))
+    assert photo.notes == () and photo.metadata is not None and photo.metadata.blocks[-1].data == layers.value
+    assert MetadataBlocks.from_bytes(photo.metadata.to_bytes()) == photo.metadata
+    with pytest.raises(UnreadablePhotoError, match="65537 blocks of metadata; rgc takes up to 65536"):
+        read_photo(with_segments(saved(picture(), "JPEG"), [(0xFE, b"")] * 65536))
 
 
 @pytest.mark.parametrize("progressive", [False, True])

@@ -1,12 +1,16 @@
 """What is neither carried nor about how pixels are stored is named as left out."""
 
+import zlib
+
 import numpy as np
 import pytest
 
-from model.format.metadata import Block
+from model.format.metadata import Block, MetadataBlocks
+from model.photos.metadata import png as png_metadata
 from model.photos.metadata import webp
 from model.photos.metadata.tiff_directories import Tag, structure
 from model.photos.reading import read_photo
+from tests.memory import peak_bytes
 from tests.model.photos.files import (
     EXIF,
     GREY,
@@ -150,3 +154,25 @@ def test_small_trailers_are_carried_and_large_ones_named() -> None:
     assert photo.notes == () and restored(photo, "JPEG")[0].endswith(b"\xff\xd9\0\0trailer")
     assert len(read_photo(data + b"trailer" * 100).notes) == 1
     assert read_photo(data + bytes(5000)).notes == ()
+
+
+def test_texts_of_a_png_may_grow_by_so_much_and_no_more() -> None:
+    def texts(times: int, packed: bytes) -> MetadataBlocks:
+        return MetadataBlocks("PNG", (Block("zTXt", b"Comment\0\0" + packed),) * times)
+
+    mebi = zlib.compress(bytes(1 << 20))
+    assert peak_bytes(lambda: png_metadata.view(texts(100, mebi))) < 40e6
+    seen = png_metadata.view(texts(100, mebi))
+    assert len(seen.comments) == 16
+    assert seen.others == (f"{len(mebi) + 9:,} bytes of zTXt that cannot be read",) * 84
+    assert len(png_metadata.view(texts(10_000, zlib.compress(b"hello"))).comments) == 10_000
+
+
+def test_profiles_of_a_png_that_cannot_be_read_or_are_not_the_first_are_named() -> None:
+    profiles = [Block("iCCP", b"x\0\0" + zlib.compress(bytes(size))) for size in (3, 1 << 25)]
+    seen = png_metadata.view(MetadataBlocks("PNG", tuple(profiles)))
+    assert seen.icc_profile == bytes(3)
+    assert seen.others == (f"{len(profiles[1].data):,} bytes more of ICC profile",)
+    seen = png_metadata.view(MetadataBlocks("PNG", (profiles[1],)))
+    assert seen.icc_profile == b""
+    assert seen.others == (f"{len(profiles[1].data):,} bytes of iCCP that cannot be read",)
