@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from model.format.limits import MAX_METADATA_BLOCKS, most_metadata, why_too_much_metadata
 
 _LENGTHS = struct.Struct(">BI")  # of a block's kind and of its bytes
+MOST_IN_A_KIND = 255  # ASCII characters
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ looked for in the boxes themselves.
 import io
 import json
 import struct
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pillow_heif
 
-from model.format.metadata import Block, MetadataBlocks
+from model.format.metadata import MOST_IN_A_KIND, Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
 from model.photos.metadata.common import Found, View, more, size
 
@@ -80,15 +81,20 @@ class _Boxes:
 
         What a tone map is made of is named with it.
         """
-        known = {self.primary, *(number for number, kind in self.items.items() if kind == _TONE_MAP)}
-        before: set[int] = set()
-        while before != known:
-            before = set(known)
-            for kind, number, others in self.references:
-                if kind in (b"dimg", b"base") and number in known:
-                    known.update(others)
-                if kind in (b"thmb", b"auxl") and known.intersection(others):
-                    known.add(number)
+        belonging = defaultdict[int, list[int]](list)
+        for kind, number, others in self.references:
+            if kind in (b"dimg", b"base"):
+                belonging[number] += others
+            elif kind in (b"thmb", b"auxl"):
+                for other in others:
+                    belonging[other].append(number)
+        known = set[int]()
+        found = [self.primary, *(number for number, kind in self.items.items() if kind == _TONE_MAP)]
+        while found:
+            number = found.pop()
+            if number not in known:
+                known.add(number)
+                found += belonging[number]
         return [n for n, kind in self.items.items() if kind in _PICTURE_ITEMS and n not in known]
 
 
@@ -160,21 +166,26 @@ def read(data: bytes, container: str) -> Found:
     file = pillow_heif.open_heif(io.BytesIO(data))
     picture = file[file.primary_index]
     info: dict[str, Any] = picture.info
-    for item in picture._c_image.metadata:  # all, where `info` has one of each kind
-        found.blocks.append(Block(f"item {item['type']} {item['content_type']}".strip(), item["data"]))
+    items = picture._c_image.metadata  # all, where `info` has one of each kind
+    for item in items:
+        kind = f"item {item['type']} {item['content_type']}".strip()
+        if kind.isascii() and len(kind) <= MOST_IN_A_KIND:
+            found.blocks.append(Block(kind, item["data"]))
+        else:
+            found.left_out.append(f"{size(item['data'])} of {kind.removeprefix('item '):.45}")
     if profile := info.get("icc_profile"):
         found.blocks.append(Block(f"colr {info['icc_profile_type']}", profile))
     if colours := info.get("nclx_profile"):
         found.blocks.append(Block("nclx", _NCLX.pack(*(int(colours[key]) for key in NCLX))))
     looked = _look(data)
-    for kind, name in _LIGHT.items():
-        if (value := info.get(name)) is None and kind not in looked.properties:
+    for property_kind, name in _LIGHT.items():
+        if (value := info.get(name)) is None and property_kind not in looked.properties:
             continue
         if value is not None and container == "HEIF":
-            found.blocks.append(Block(kind.decode(), json.dumps(value, sort_keys=True).encode()))
+            found.blocks.append(Block(property_kind.decode(), json.dumps(value, sort_keys=True).encode()))
         else:
             found.left_out.append(f"its {name.replace('_', ' ')}")
-    found.left_out += _left_out(info, looked, sum(block.kind.startswith("item ") for block in found.blocks))
+    found.left_out += _left_out(info, looked, len(items))
     found.bits = int(info["bit_depth"])
     return found
 

@@ -1,0 +1,63 @@
+"""Hostile boxes of HEIF and AVIF."""
+
+import struct
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from model.photos.metadata.heif import boxes
+from model.photos.reading import read_photo
+from tests.model.photos.files import picture, saved
+
+
+def box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content
+
+
+def with_items(heif: bytes, items: Sequence[tuple[int, bytes]], references: Sequence[bytes]) -> bytes:
+    """A picture with these items, number and kind, and references. `meta` goes to the end: pixels stay."""
+    new, meta = b"", b""
+    for kind, start, end in boxes(heif):
+        content = heif[start:end]
+        new += box(b"free" if kind == b"meta" else kind, content)
+        meta = content if kind == b"meta" else meta
+    inner = b""
+    for kind, start, end in boxes(meta, 4):
+        content = meta[start:end]
+        if kind == b"iinf":
+            added = (box(b"infe", struct.pack(">IHH", 2 << 24, number, 0) + b + b"\0") for number, b in items)
+            count = int.from_bytes(content[4:6]) + len(items)
+            content = content[:4] + struct.pack(">H", count) + content[6:] + b"".join(added)
+        inner += box(kind, content)
+    return new + box(b"meta", meta[:4] + inner + box(b"iref", bytes(4) + b"".join(references)))
+
+
+def reference(kind: bytes, number: int, others: Sequence[int]) -> bytes:
+    return box(kind, struct.pack(f">HH{len(others)}H", number, len(others), *others))
+
+
+@pytest.mark.parametrize("content_type", ["x" * 300, "t\u00e9xt"])
+def test_items_whose_kind_fits_into_no_block_are_named(content_type: str) -> None:
+    item = {"type": "mime", "content_type": content_type, "data": b"hello"}
+    photo = read_photo(saved(picture(), "HEIF", metadata=[item]))
+    assert photo.notes == (f"5 bytes of mime {content_type.encode().decode('latin-1'):.40}",)
+    assert photo.metadata is not None and photo.metadata.to_bytes()
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF"])
+def test_long_chains_of_references_take_no_longer_than_short_ones(container: str) -> None:
+    """Each refers to the one after it; going through all of them again for each took 13 seconds."""
+    chain = [reference(b"auxl", n + 1, [50_000] * 500 + [n]) for n in range(1000, 0, -1)]
+    data = with_items(saved(picture(), container), [], chain)
+    start = time.process_time()
+    assert read_photo(data).notes == ()
+    assert time.process_time() - start < 4
+
+
+def test_pictures_at_the_end_of_a_chain_belong_to_the_primary_one() -> None:
+    heif, items = saved(picture(), "HEIF"), [(900, b"iden"), (901, b"iden")]
+    chain = [reference(b"dimg", n, [n + 1]) for n in range(899, 0, -1)]
+    assert read_photo(with_items(heif, items, chain)).notes == ("other pictures: 1",)
+    assert read_photo(with_items(heif, items, chain[1:])).notes == ("other pictures: 2",)
+    assert read_photo(with_items(heif, items, [*chain, reference(b"base", 900, [901])])).notes == ()
