@@ -19,10 +19,13 @@ def run_folder(output: str, run_id: str) -> str:
 
 def manifest_files(manifest: str) -> list[str]:
     """The Parquet files of a manifest: of its folder, one run's folder, the output folder, or one file."""
-    if manifest.endswith(SUFFIX):
-        return [manifest]
+    return [manifest] if manifest.endswith(SUFFIX) else files_ending(SUFFIX, manifest)
+
+
+def files_ending(ending: str, manifest: str) -> list[str]:
+    """The files of such an ending in a manifest's folder, one run's folder or the output folder."""
     for folder in (manifest_folder(manifest), manifest):
-        if files := sorted(file.uri for file in list_folder(folder) if file.uri.endswith(SUFFIX)):
+        if files := sorted(file.uri for file in list_folder(folder) if file.uri.endswith(ending)):
             return files
     return []
 

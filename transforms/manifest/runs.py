@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from transforms.manifest.reading import SUFFIX
+from transforms.manifest.reading import SUFFIX, files_ending
 from transforms.storage.files import delete_if_there, join, list_folder, read_bytes, write_bytes
 
 _NAME = "run.json"
@@ -100,7 +100,11 @@ def incomplete_runs(manifest: str) -> list[RunRecord]:
     Args:
         manifest: as `manifest_files` takes it.
     """
-    records = [record for record in map(_read, _records(manifest)) if record is not None]
+    if manifest.endswith(SUFFIX):
+        uris = [f"{manifest.rpartition('/')[0] or '.'}/{_NAME}"]
+    else:
+        uris = files_ending(f"/{_NAME}", manifest)
+    records = [record for record in map(_read, uris) if record is not None]
     complete: dict[tuple[str, str, str], str] = {}
     for record in records:
         if record.is_complete:
@@ -115,15 +119,6 @@ def incomplete_runs(manifest: str) -> list[RunRecord]:
         ),
         key=lambda record: record.run_id,
     )
-
-
-def _records(manifest: str) -> list[str]:
-    if manifest.endswith(SUFFIX):
-        return [f"{manifest.rpartition('/')[0] or '.'}/{_NAME}"]
-    for folder in (join(manifest, "manifest"), manifest):
-        if records := [file.uri for file in list_folder(folder) if file.uri.endswith(f"/{_NAME}")]:
-            return records
-    return []
 
 
 def _read(uri: str) -> RunRecord | None:
