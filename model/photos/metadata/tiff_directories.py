@@ -48,6 +48,13 @@ class Reader:
         self.order = order
         (magic,) = struct.unpack_from(f"{order}H", self.data, 2)
         self.is_big = magic == 43
+        self._left = 2 * len(self.data)  # a little for values that two tags share
+
+    def _take(self, length: int) -> None:
+        """Counts what is read: directories and values that overlap could come to any number of bytes."""
+        if length > self._left:
+            raise ValueError("it overlaps others")
+        self._left -= length
 
     def first_offset(self) -> int:
         return self.unpack("Q", 8) if self.is_big else self.unpack("I", 4)
@@ -71,11 +78,13 @@ class Reader:
         count, start = self.count(offset)
         found = []
         for index in range(count):
-            at = start + index * (20 if self.is_big else 12)
+            length = 20 if self.is_big else 12
+            at = start + index * length
             try:
                 tag, kind = struct.unpack_from(f"{self.order}HH", self.data, at)
-            except struct.error:
-                self.problems.append(f"tags of {path or 'its directory'} that are cut off")
+                self._take(length)
+            except (struct.error, ValueError):
+                self.problems.append(f"tags of {path or 'its directory'} that are cut off, or overlap others")
                 break
             name = f"{path}{tag}"
             if tag in DIRECTORIES and depth < 3:
@@ -103,9 +112,10 @@ class Reader:
             length = self.unpack("Q" if self.is_big else "I", at + 4) * (unit or 0)
             inline = 8 if self.is_big else 4
             offset = place if length <= inline else self.unpack("Q" if self.is_big else "I", place)
+            if unit is None or offset + length > len(self.data):
+                return None
+            self._take(length)
         except ValueError:
-            return None
-        if unit is None or offset + length > len(self.data):
             return None
         return self.data[offset : offset + length]
 
