@@ -9,7 +9,8 @@ _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL, _COMMENT, _TEXT, _APPLICATION = 0xF9, 0xFE, 0x01, 0xFF
 _ASPECT, _SQUARE = 12, (0, 49)  # where the shape of its pixels stands, and what it is of most
 _XMP, _ICC = b"XMP DataXMP", b"ICCRGBG1012"
-_MAGIC_TRAILER = 257  # bytes after an XMP packet, which lead readers of sub-blocks to its end
+# XMP is seldom cut into sub-blocks: from wherever readers of these come upon this, it leads them to its end.
+_AFTER_PACKET = b"\1" + bytes(range(255, -1, -1)) + b"\0"
 
 
 def read(data: bytes) -> Found:
@@ -47,17 +48,16 @@ def _parts(data: bytes) -> Iterator[tuple[int, bytes]]:
                 raise IndexError(f"no extension is called {kind}")
         else:
             raise IndexError(f"no part of a GIF begins with {kind}")
-        if kind == _APPLICATION and data[position + 1 : position + 12] == _XMP:  # a packet without sub-blocks
-            end = data.index(b"\0\0", position) if b"\0\0" in data[position:] else len(data)
-            packet = data[position + 12 : end + 1]
-            yield kind, _XMP + packet[:-_MAGIC_TRAILER]
-            position = end + 2
-            continue
-        content = bytearray()
+        start, content = position + 1, bytearray()
         while length := data[position]:
             content += data[position + 1 : position + 1 + length]
             position += 1 + length
         position += 1
+        if kind == _APPLICATION and data.startswith(_XMP, start):
+            for end in (position, position + 1):
+                if data.endswith(_AFTER_PACKET, start, end):
+                    content, position = bytearray(data[start : end - len(_AFTER_PACKET)]), end
+                    break
         yield kind, bytes(content) if kind != _IMAGE else b""
     yield _END, data[position + 1 :]
 

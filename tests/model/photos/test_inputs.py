@@ -2,15 +2,16 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from model.format.metadata import MetadataBlocks
+from model.format.metadata import Block, MetadataBlocks
 from model.photos.errors import UnreadablePhotoError
-from model.photos.metadata import containers
+from model.photos.metadata import containers, gif
 from model.photos.metadata.tiff_directories import Tag
 from model.photos.reading import DecodedPhoto, read_photo
 from tests.model.photos.files import GREY, RGB, SIDES, picture, png, saved, tiff, with_segments
@@ -177,3 +178,26 @@ def test_the_first_frame_comes_back_with_its_metadata(image_format: str) -> None
     for container in containers.FORMATS:
         again = read_photo(restored(photo, container)[0])
         assert again.pixels.shape == RGB.shape and again.xmp == photo.xmp and not again.notes
+
+
+def test_xmp_of_a_gif_is_carried_whole_however_it_is_written() -> None:
+    whole = saved(picture(), "GIF")
+    head = 13 + (3 << ((whole[10] & 7) + 1))
+    for length in range(300):  # readers of sub-blocks come upon each byte of what follows the packet
+        packet = b"<x>" + b"y" * length + b"</x>"
+        magic = packet + b"\1" + bytes(range(255, -1, -1))
+        parts = [packet[at : at + 99] for at in range(0, len(packet), 99)]
+        for content in (magic, b"".join(bytes([len(part)]) + part for part in parts)):
+            extension = b"\x21\xff\x0bXMP DataXMP" + content + b"\0" + b"\x21\xfe\2hi\0"
+            found = gif.read(whole[:head] + extension + whole[head:])
+            blocks = [Block("application", b"XMP DataXMP" + packet), Block("comment", b"hi")]
+            assert (found.blocks, found.left_out) == (blocks, [])
+
+
+def test_a_gif_of_many_packets_is_read_in_linear_time() -> None:
+    whole = saved(picture(), "GIF")
+    head = 13 + (3 << ((whole[10] & 7) + 1))
+    packets = (b"\x21\xff\x0bXMP DataXMP\0") * 150_000
+    start = time.process_time()
+    assert len(gif.read(whole[:head] + packets + whole[head:]).blocks) == 150_000
+    assert time.process_time() - start < 4
