@@ -188,8 +188,18 @@ def image_bytes(file: RgcFile, image: Image.Image, image_format: str) -> tuple[b
 
     Args:
         file: what the image was decoded from.
+
+    Raises:
+        OSError, ValueError: the format has no room for so large an image, or for metadata that no photo has.
     """
-    return image_file(image, image_format.upper(), file.metadata, view_of(file))
+    seen = view_of(file)
+    try:
+        return image_file(image, image_format.upper(), file.metadata, seen)
+    except (OSError, ValueError, MemoryError):
+        raise
+    except Exception as error:  # blocks of a crafted file may be anything
+        what = f"{type(error).__name__}: {error}"
+        raise RgcError(f"its metadata cannot be written as {image_format}: {what}") from error
 
 
 def _pixels(loaded: LoadedRgc) -> int:

@@ -1,4 +1,5 @@
 import errno
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ from PIL import Image
 
 from model.codec import Codec
 from model.files import encode_photo
-from model.format.container import RgcFile, read_rgc
-from model.format.metadata import MetadataBlocks
+from model.format.container import RgcError, RgcFile, read_rgc
+from model.format.metadata import Block, MetadataBlocks
 from model.format.source import SourceRecord
 from model.photos.metadata import jpeg
 from model.photos.reading import DecodedPhoto, read_photo
@@ -18,7 +19,15 @@ from tests.storage import Storage
 from transforms import restore
 from transforms.elements import Photo
 from transforms.manifest.restored import Wanted
-from transforms.restore import DecodeHandler, LoadedRgc, Restored, image_name, load_rgc, write_image
+from transforms.restore import (
+    DecodeHandler,
+    LoadedRgc,
+    Restored,
+    image_bytes,
+    image_name,
+    load_rgc,
+    write_image,
+)
 from transforms.storage.files import write_bytes
 
 
@@ -133,3 +142,18 @@ def test_an_image_that_another_version_of_pillow_has_written_is_no_other_image(
         assert path.read_bytes() == theirs
         image.transpose(Image.Transpose.ROTATE_180).point(lambda value: value // 2).save(path)
         assert write_image(restored, wanted(tmp_path, image_format)).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        MetadataBlocks("JPEG", (Block("COM", bytes(70_000)),)),
+        MetadataBlocks("JPEG", (Block("APP99", b""),)),
+        MetadataBlocks("HEIF", (Block("pasp", b"[" * 100_000),)),
+        MetadataBlocks("HEIF", (Block("mdcv", b'{"x": 1}'),)),
+    ],
+)
+def test_metadata_that_no_photo_has_is_an_error_of_the_file(file: RgcFile, metadata: MetadataBlocks) -> None:
+    crafted = replace(file, metadata=metadata)
+    with pytest.raises(RgcError, match=f"its metadata cannot be written as {metadata.format.lower()}: "):
+        image_bytes(crafted, Image.new("RGB", (16, 16)), metadata.format.lower())

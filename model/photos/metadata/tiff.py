@@ -25,6 +25,7 @@ from model.photos.metadata.tiff_directories import (
 
 IPTC, PHOTOSHOP, ICC = 33723, 34377, 34675
 _DESCRIPTION, _ACROSS, _DOWN, _UNIT = 270, 282, 283, 296
+_MOST_DENSITY = 4_294_967  # in thousandths of a pixel an inch, in 32 bits
 _MAKER_NOTE = 37500
 # How maker notes begin whose offsets count from themselves. Others count from the beginning of the file, and
 # tags move when they are written again: of Canon's hardly one can be read then.
@@ -165,7 +166,9 @@ def blocks_of(view: View) -> tuple[list[Block], list[str]]:
         tags.append(Tag(_DESCRIPTION, 2, "\n".join(view.comments).encode() + b"\0"))
     elif view.comments:
         could_not.append("comments: there is a description already")
-    if view.density is not None and _ACROSS not in have:
+    if view.density is not None and max(view.density) > _MOST_DENSITY:
+        could_not.append(f"its density of {max(view.density):,.0f} pixels an inch")
+    elif view.density is not None and _ACROSS not in have:
         for number, density in zip((_ACROSS, _DOWN), view.density, strict=True):
             tags.append(Tag(number, 5, struct.pack(f"{order}II", round(density * 1000), 1000)))
         tags.append(Tag(_UNIT, 3, struct.pack(f"{order}H", 2)))

@@ -1,5 +1,6 @@
 """What is neither carried nor about how pixels are stored is named as left out."""
 
+import struct
 import zlib
 
 import numpy as np
@@ -176,3 +177,11 @@ def test_profiles_of_a_png_that_cannot_be_read_or_are_not_the_first_are_named() 
     seen = png_metadata.view(MetadataBlocks("PNG", (profiles[1],)))
     assert seen.icc_profile == b""
     assert seen.others == (f"{len(profiles[1].data):,} bytes of iCCP that cannot be read",)
+
+
+def test_a_density_that_a_tiff_cannot_hold_is_named() -> None:
+    def could_not(across: int) -> list[str]:
+        return restored(read_photo(png(RGB, 2, 8, [(b"pHYs", struct.pack(">IIB", across, 1, 1))])), "TIFF")[1]
+
+    assert could_not(0xFFFFFFFF) == ["its density of 109,092,169 pixels an inch"]
+    assert could_not(160_000_000) == []
