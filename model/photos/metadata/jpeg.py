@@ -77,7 +77,17 @@ def read(data: bytes, parts: Sequence[Segment]) -> Found:
         found.left_out.append("a segment that is cut off")
     if any(map(_is_index, parts)) and not found.left_out:
         found.left_out.append("the index of other pictures")
+    if between := sum(map(len, _between(data, parts))):
+        found.left_out.append(f"{between:,} bytes between its segments")
     return found
+
+
+def _between(data: bytes, parts: Sequence[Segment]) -> Iterator[bytes]:
+    """What stands between segments, and is neither padding nor a scan's pixels."""
+    position = 2
+    for segment in parts:
+        yield data[position : segment.start].strip(b"\0\xff")
+        position = segment.end if segment.marker != _SCAN else len(data)
 
 
 def is_ended(parts: Sequence[Segment]) -> bool:

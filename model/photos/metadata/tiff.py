@@ -30,7 +30,6 @@ _MAKER_NOTE = 37500
 # How maker notes begin whose offsets count from themselves. Others count from the beginning of the file, and
 # tags move when they are written again: of Canon's hardly one can be read then.
 _OWN_OFFSETS = (b"Apple iOS\0", b"FUJIFILM", b"Nikon\0\2", b"OLYMPUS\0II", b"OLYMPUS\0MM")
-_SUB_DIRECTORIES = 330
 _TRANSFER_FUNCTION = 301  # has a value for each level that a sample can have
 _STRIP_BYTES = 1 << 18
 
@@ -43,9 +42,7 @@ def read(data: bytes) -> Found:
     found.bits = max((1, *bits[-1])) if bits else 1
     blocks = [Block("order", data[:2])]
     for tag in sorted(tags, key=lambda tag: tag.tag):  # as they have to be, and will be
-        if tag.tag == _SUB_DIRECTORIES:
-            found.left_out.append("pictures in sub-directories")
-        elif tag.tag == _TRANSFER_FUNCTION and found.bits != 8:
+        if tag.tag == _TRANSFER_FUNCTION and found.bits != 8:
             found.left_out.append("its transfer function, which is of other bits")
         elif tag.tag not in LAYOUT:
             blocks += _blocks(tag, "")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 BITS, ORIENTATION, XMP, EXTRA_SAMPLES = 258, 274, 700, 338
 WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}  # types of one number, for `struct`
 DIRECTORIES = (34665, 34853, 40965)  # EXIF, GPS, interoperability
+# What is not read, but must not be carried as an offset: global parameters, Leaf's and Kodak's directories.
+_SUB_DIRECTORIES, _OTHER_DIRECTORIES, _OFFSET = 330, (400, 34310, 33424), 13
 # How pixels are stored, which ends with them: sizes, compressions, strips, tiles, inks, ranges of samples.
 LAYOUT = {
     254, 255, 256, 257, 258, 259, 262, 263, 264, 265, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290,
@@ -89,9 +91,11 @@ class Reader:
             name = f"{path}{tag}"
             if tag in DIRECTORIES and depth < 3:
                 found.append(Tag(tag, 4, self._sub_directory(at, name, depth)))
-                continue
-            value = self.value(at, kind)
-            if value is not None:
+            elif tag == _SUB_DIRECTORIES:
+                self.problems.append("pictures in sub-directories")
+            elif kind == _OFFSET or tag in (*DIRECTORIES, *_OTHER_DIRECTORIES):
+                self.problems.append(f"directory {name}, of an unknown kind")
+            elif (value := self.value(at, kind)) is not None:
                 found.append(Tag(tag, kind, value))
             else:
                 self.unreadable.append(name)

@@ -185,3 +185,29 @@ def test_a_density_that_a_tiff_cannot_hold_is_named() -> None:
 
     assert could_not(0xFFFFFFFF) == ["its density of 109,092,169 pixels an inch"]
     assert could_not(160_000_000) == []
+
+
+def test_directories_of_a_tiff_that_are_not_read_are_named_and_no_offsets_are_carried() -> None:
+    offset = struct.pack("<I", 8)
+    inside = [Tag(50_000, 13, offset), Tag(36864, 7, b"0230")]
+    photo = read_photo(
+        tiff(GREY.tobytes(), {}, [Tag(330, 4, offset), Tag(400, 4, offset), Tag(34665, 4, inside)])
+    )
+    assert photo.notes == (
+        "pictures in sub-directories",
+        "directory 400, of an unknown kind",
+        "directory 34665/50000, of an unknown kind",
+    )
+    assert photo.metadata is not None
+    assert [block.kind for block in photo.metadata.blocks] == ["order", "34665/", "34665/36864:7"]
+    exif = structure("<", [Tag(34665, 13, inside)])
+    jpeg_photo = read_photo(with_segments(saved(picture(), "JPEG"), [(0xE1, EXIF + exif)]))
+    assert restored(jpeg_photo, "TIFF")[1] == ["directory 34665/50000, of an unknown kind"]
+
+
+def test_what_stands_between_segments_is_named() -> None:
+    whole = saved(picture(), "JPEG", progressive=True)
+    for place in (20, whole.index(b"\xff\xda")):
+        assert read_photo(whole[:place] + b"\0\0\xff" + whole[place:]).notes == ()
+        words = whole[:place] + b"words" + whole[place:]
+        assert read_photo(words).notes == ("5 bytes between its segments",)
