@@ -21,7 +21,7 @@ _ADOBE, _ADOBE_TRANSFORM, _YCBCR = b"Adobe", 11, 1
 _JFIF, _JFIF_THUMBNAILS = b"JFIF\0", b"JFXX\0"
 MOST_IN_A_SEGMENT = 65533
 _START, _END, _SCAN, _COMMENT = 0xD8, 0xD9, 0xDA, 0xFE
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # but those within the pixels' bits
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # but those within the pixels' bits
 _TRAILER = "trailer"
 _LEAST_PICTURE = 64  # bytes; what some cameras leave at a file's end is less, and no picture fits into it
 

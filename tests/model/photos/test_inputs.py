@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.errors import UnreadablePhotoError
-from model.photos.metadata import containers, gif
+from model.photos.metadata import containers, gif, jpeg
 from model.photos.metadata.tiff_directories import Tag
 from model.photos.reading import DecodedPhoto, read_photo
 from tests.model.photos.files import GREY, RGB, SIDES, picture, png, saved, tiff, with_segments
@@ -192,6 +192,15 @@ def test_xmp_of_a_gif_is_carried_whole_however_it_is_written() -> None:
             found = gif.read(whole[:head] + extension + whole[head:])
             blocks = [Block("application", b"XMP DataXMP" + packet), Block("comment", b"hi")]
             assert (found.blocks, found.left_out) == (blocks, [])
+
+
+def test_markers_and_profiles_are_searched_for_in_linear_time() -> None:
+    start = time.process_time()
+    assert not list(jpeg.segments(b"\xff\xd8" + b"\xff" * 300_000 + b"\0"))
+    text = b"Raw profile type exif\0\0" + zlib.compress(b"exif 1" + b" " * 300_000 + b"!")
+    seen = containers.view(MetadataBlocks("PNG", (Block("zTXt", text),)))
+    assert seen.comments[0].startswith("Raw profile type exif: exif 1 ") and not seen.exif
+    assert time.process_time() - start < 4
 
 
 def test_a_gif_of_many_packets_is_read_in_linear_time() -> None:
