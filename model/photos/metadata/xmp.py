@@ -21,5 +21,6 @@ def _pattern(packet: bytes) -> re.Pattern[bytes]:
     """An attribute in either kind of quotes, or an element, under any prefix that stands for TIFF's names."""
     prefixes = b"|".join(map(re.escape, {_USUAL_PREFIX, *_PREFIX.findall(packet)}))
     return re.compile(
-        rb"((?:" + prefixes + rb"):Orientation(?:\s*=\s*[\"']\s*|(?:\s[^<>]*)?>\s*))([1-8])(?=\s*[\"'<])"
+        rb"((?:" + prefixes + rb"):Orientation"
+        rb"(?:\s*=\s*[\"']\s*|(?:\s[^<>]{0,500})?>\s*))([1-8])(?=\s*[\"'<])"
     )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.errors import UnreadablePhotoError
-from model.photos.metadata import containers, gif, jpeg
+from model.photos.metadata import containers, gif, jpeg, xmp
 from model.photos.metadata.tiff_directories import Tag
 from model.photos.reading import DecodedPhoto, read_photo
 from tests.model.photos.files import GREY, RGB, SIDES, picture, png, saved, tiff, with_segments
@@ -194,12 +194,13 @@ def test_xmp_of_a_gif_is_carried_whole_however_it_is_written() -> None:
             assert (found.blocks, found.left_out) == (blocks, [])
 
 
-def test_markers_and_profiles_are_searched_for_in_linear_time() -> None:
+def test_markers_profiles_and_orientations_are_searched_for_in_linear_time() -> None:
     start = time.process_time()
     assert not list(jpeg.segments(b"\xff\xd8" + b"\xff" * 300_000 + b"\0"))
     text = b"Raw profile type exif\0\0" + zlib.compress(b"exif 1" + b" " * 300_000 + b"!")
     seen = containers.view(MetadataBlocks("PNG", (Block("zTXt", text),)))
     assert seen.comments[0].startswith("Raw profile type exif: exif 1 ") and not seen.exif
+    assert xmp.orientation(b"tiff:Orientation " * 20_000 + b"rdf:x='y'>6<") == 6
     assert time.process_time() - start < 4
 
 
