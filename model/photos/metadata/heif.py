@@ -133,9 +133,10 @@ def _look(data: bytes) -> _Boxes:
 
 
 def _items(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Number and kind of each; those that are written in an old way have no kind."""
+    """Number and kind of each; those written in an old way have no kind, what is no item its box's."""
     for entry, at, stop in boxes(data, start + (6 if data[start] == 0 else 8), end):
         if entry != b"infe":
+            yield -1, entry
             continue
         width = 4 if data[at] == 3 else 2
         kind = data[at + 6 + width : min(at + 10 + width, stop)] if data[at] in (2, 3) else b""

@@ -61,3 +61,9 @@ def test_pictures_at_the_end_of_a_chain_belong_to_the_primary_one() -> None:
     assert read_photo(with_items(heif, items, chain)).notes == ("other pictures: 1",)
     assert read_photo(with_items(heif, items, chain[1:])).notes == ("other pictures: 2",)
     assert read_photo(with_items(heif, items, [*chain, reference(b"base", 900, [901])])).notes == ()
+
+
+def test_entries_that_are_no_items_are_named() -> None:
+    data = saved(picture(), "HEIF", xmp=b"<x/>")
+    at = data.index(b"infe", data.index(b"infe") + 4)
+    assert read_photo(data[:at] + b"inff" + data[at + 4 :]).notes == ("items of other kinds: inff",)
