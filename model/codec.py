@@ -22,6 +22,7 @@ from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
 DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
+_EVEN = 0.4  # of a symbol: less change than that within two positions is none
 GPU_TILE = 8192  # there what a tile computes beside its own costs more than its memory
 
 
@@ -361,7 +362,11 @@ class Codec:
         return to_device(torch.from_numpy(position(levels)), self.device)
 
     def _quantized(self, latents: Tensor, iteration: int, level: Tensor) -> Tensor:
-        return quantize(self.model.scale(latents, level, iteration))
+        scaled = self.model.scale(latents, level, iteration)
+        if iteration == 0:
+            very_first = scaled[:, : self.model.config.first_groups[0]]
+            very_first.copy_(_evened(very_first))
+        return quantize(scaled)
 
     def _analyse(self, images: Tensor, state: _State, iteration: int, tile: int) -> tuple[Tensor, Tensor]:
         """Latents of R[i-1], and the encoder's new state."""
@@ -388,6 +393,23 @@ class Codec:
             network, [symbols, state.reconstruction, state.decoder], tile, reach, first_stride=CODE_STRIDE
         )
         return reconstruction, hidden
+
+
+def _evened(scaled: Tensor) -> Tensor:
+    """Scaled latents (N, C, h, w), averaged where they hardly change: of one colour come equal symbols.
+
+    The networks' offsets differ a little between the four positions of 16x16 pixels. Where a latent lies
+    between two integers, symbols would alternate, at many times the cost. Hardly a photo is so even.
+    """
+    n, channels, height, width = scaled.shape
+    planes = scaled.reshape(n * channels, 1, height, width)
+    around = F.pad(planes, (2, 2, 2, 2), mode="replicate")
+    change = F.max_pool2d(around, 5, 1) + F.max_pool2d(-around, 5, 1)
+    weights = (
+        torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], device=scaled.device) / 8
+    )  # all four positions count alike
+    mean = F.conv2d(around, (weights[:, None] * weights)[None, None])
+    return torch.where(change < _EVEN, mean, planes).view_as(scaled)
 
 
 def _rows(photos: Sequence[int], *tensors: Tensor) -> tuple[Tensor, ...]:

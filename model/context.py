@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.transform import frequencies
+
 WEIGHT_UNIT = 64
 WEIGHT_LIMIT = 255 / WEIGHT_UNIT  # 8 bits: exact even where a process lets float32 run as bfloat16
 ACTIVATION_UNIT = 16
@@ -27,8 +29,15 @@ LOG_SCALES = (
 )  # of log2 of a scale, in units of 1/16
 EXACT_BELOW = 1 << 24  # integers that float32 holds
 LEVELS = 5  # grids of doubling stride that the very first group is coded in
-WIDE_GROUPS = 2  # the first groups of the first iteration, whose networks see 5x5 positions; others 3x3
+FIRST_WINDOW = 7  # sides of what the very first group's networks see of their grid
 _QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of each 2x2 positions: top, left
+_NEAREST = {  # of each quarter's positions, whose neighbours there are known: down, right
+    1: ((-1, -1), (-1, 1), (1, -1), (1, 1)),
+    2: ((-1, 0), (1, 0), (0, -1), (0, 1)),
+    3: ((-1, 0), (1, 0), (0, -1), (0, 1)),
+}
+LAST_WIDE_GROUP = 2  # of the first iteration, whose networks see 5x5 positions; others 3x3
+_LARGEST_DIFFERENCE = 255  # 8 bits, as of weights
 
 
 @dataclass(frozen=True)
@@ -50,9 +59,14 @@ class Step:
     stop: int
 
     @property
+    def very_first(self) -> bool:
+        """Whether it is of the group that is coded on grids, before all others."""
+        return self.iteration == self.group == 0
+
+    @property
     def first_of_all(self) -> bool:
         """Whether nothing at all is known before it."""
-        return self.iteration == self.group == self.quarter == 0
+        return self.very_first and self.quarter == 0
 
     def symbols(self, codes: Tensor) -> Tensor:
         """Its symbols among those of its iteration (N, C, h, w): a view."""
@@ -85,27 +99,33 @@ class StepWeights:
 class StepNetwork(nn.Module):
     """Mean and scale of a step's symbols from known ones, in a few layers of integers.
 
-        known, around ───── conv ── clamp ── 1x1 ── clamp ── 1x1 ── log2 of scale
-                own group ── linear conv ───────────────────── + ── mean
+        known, around ── conv ── clamp ── 1x1 ── clamp ── 1x1 ── log2 of scale
+                  └───── linear conv, of the very first group ── + ── mean
 
     Biases follow the gain's level, and the case: of the very first group the grid, else the iteration.
+
+    Args:
+        seen: channels of what is known.
+        own: symbols that it predicts at each position.
+        kernel: side of the first layer's.
+        linear: whether means are also a weighted sum of what is known.
     """
 
-    def __init__(self, earlier: int, own: int, sees_own: bool, hidden: int, cases: int, kernel: int) -> None:
+    def __init__(self, seen: int, own: int, hidden: int, cases: int, kernel: int, linear: bool) -> None:
         super().__init__()
-        self.own = own
-        self.first = nn.Conv2d(earlier + own * sees_own, hidden, kernel)
+        self.stride = 1 if kernel == 1 else 2
+        self.first = nn.Conv2d(seen, hidden, kernel)
         self.of_level = nn.Parameter(torch.zeros(hidden))
         self.of_case = nn.Parameter(torch.zeros(cases, hidden))
         self.second = nn.Conv2d(hidden, hidden, 1)
         self.last = nn.Conv2d(hidden, 2 * own, 1)
-        self.linear = nn.Conv2d(own, own, kernel, bias=False) if sees_own else None
+        self.linear = nn.Conv2d(seen, own, kernel, bias=False) if linear else None
         self.kept: StepWeights | None = None
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
             self.last.weight.mul_(0.3)
             if self.linear is not None:
-                self.linear.weight.mul_(0.1)
+                self.linear.weight.zero_()
 
     def quantized(self) -> StepWeights:
         """Of the weights as they are now."""
@@ -125,24 +145,21 @@ class StepNetwork(nn.Module):
         """Means (N, own, h, w) and log2 of scales, integers in units of 1/16.
 
         Args:
-            known: (N, C, h', w') symbols, the own group's last if any is known, 0 where not known;
-                padded, and cut so that the first output is the step's first position.
+            known: (N, C, h', w') what `_known` or `_differences` gives.
             level: of the gain, (N,), float32 multiples of 1/128 from -3/4.
             case: log2 of the grid's stride; of later iterations, how many came before, less one.
         """
         weights = self.kept or self.quantized()
         bias = torch.addcmul(weights.bias[case], level[:, None], weights.of_level)
         bias = _floor(bias) * (ACTIVATION_UNIT / WEIGHT_UNIT)
-        x = _convolution(known, weights.first, None, 2)
+        x = _convolution(known, weights.first, None, self.stride)
         x = _floor(x + bias[:, :, None, None].to(x.dtype)).clamp(0, _LARGEST_ACTIVATION)
         x = _floor(_convolution(x, weights.second, weights.second_bias, 1)).clamp(0, _LARGEST_ACTIVATION)
         mean, log_scale = _floor(_convolution(x, weights.last, weights.last_bias, 1).float()).chunk(2, dim=1)
         if weights.linear is not None:
             with torch.autocast(known.device.type, enabled=False):
-                own = known[:, -self.own :].float()
-                mean = mean + _floor(_convolution(own, weights.linear, None, 2))
-        limit = LARGEST_MEAN * ACTIVATION_UNIT
-        return mean.clamp(-limit, limit), log_scale.clamp(*LOG_SCALES)
+                mean = mean + _floor(_convolution(known.float(), weights.linear, None, 1))
+        return mean, log_scale
 
 
 class ContextModel(nn.Module):
@@ -157,36 +174,48 @@ class ContextModel(nn.Module):
         0 2 0 2
 
     Before the very first group nothing is known. So its quarter 0 is coded as a grid of twice the stride,
-    in quarters too, and so on: nothing is paid twice where nothing changes.
+    in quarters too, and so on: nothing is paid twice where nothing changes. The mean of its symbols of
+    frequency 0, brightness and colour, is that of their nearest neighbours and what the network adds, and
+    networks of the first iteration see differences of these only: one colour is like another.
 
     Args:
         first, later: sizes of the groups of the first iteration and of each later one, which has no fewer
             symbols. Of the iteration before it, it sees as many as the first iteration has.
         iterations: how many there are.
-        hidden: width of each step's network.
+        hidden: widths of the networks of the first iteration and of later ones.
 
     Raises:
         ValueError: later iterations have fewer symbols.
     """
 
-    def __init__(self, first: Sequence[int], later: Sequence[int], iterations: int, hidden: int) -> None:
+    even: Tensor
+    uneven: Tensor
+
+    def __init__(
+        self, first: Sequence[int], later: Sequence[int], iterations: int, hidden: Sequence[int]
+    ) -> None:
         super().__init__()
         if sum(first) > sum(later):
             raise ValueError(f"{sum(first)} symbols in the first iteration, {sum(later)} in later ones")
         self.groups = [first, *[later] * (iterations - 1)]
+        # Channels of frequency 0 in the very first group, and all others of the first iteration.
+        is_even = torch.tensor(frequencies(sum(first))) == 0
+        is_even[first[0] :] = False
+        self.register_buffer("even", is_even.nonzero().flatten(), persistent=False)
+        self.register_buffer("uneven", (~is_even).nonzero().flatten(), persistent=False)
         self.networks = nn.ModuleList()
         for iteration, sizes in enumerate(self.groups[:2]):
-            of_iteration = nn.ModuleList()
+            of_iteration, width = nn.ModuleList(), hidden[iteration]
             for group, own in enumerate(sizes):
-                very_first = iteration == group == 0
-                earlier, kernel = sum(first) * iteration + sum(sizes[:group]), _kernel(iteration, group)
-                cases = LEVELS if very_first else iterations - 1 if iteration else 1
-                of_iteration.append(
-                    nn.ModuleList(
-                        StepNetwork(earlier, own, quarter > 0, hidden, cases, kernel)
-                        for quarter in range(very_first, 4)
-                    )
-                )
+                if iteration == group == 0:
+                    seen, cases, kernel = [own * FIRST_WINDOW**2] * 3, LEVELS, 1
+                else:
+                    earlier = sum(sizes[:group]) + (sum(first) if iteration else len(self.even))
+                    seen = [earlier, *[earlier + own] * 3]
+                    cases, kernel = iterations - 1 if iteration else 1, _kernel(iteration, group)
+                linear = iteration == group == 0
+                quarters = (StepNetwork(n, own, width, cases, kernel, linear) for n in seen)
+                of_iteration.append(nn.ModuleList(quarters))
             self.networks.append(of_iteration)
         own = first[0]
         self.mean = nn.Parameter(torch.zeros(2, own))  # of the very first symbols: at level 0, and its slope
@@ -236,16 +265,31 @@ class ContextModel(nn.Module):
             return mean.expand(shape), log_scale.clamp(*LOG_SCALES).expand(shape)
         if 0 in shape:
             return codes.new_zeros(shape), codes.new_zeros(shape)
-        if previous is not None:
-            previous = previous[:, : sum(self.groups[0])]
         network, case = self._network(step)
-        return cast(tuple[Tensor, Tensor], network(_known(step, previous, codes), level, case))
+        if step.very_first:
+            known, near = _differences(step, codes, self.even)
+        else:
+            known, near = _known(step, self._before(step, previous, codes), codes), codes.new_zeros(())
+        mean, log_scale = cast(tuple[Tensor, Tensor], network(known, level, case))
+        limit = LARGEST_MEAN * ACTIVATION_UNIT
+        return (near + mean).clamp(-limit, limit), log_scale.clamp(*LOG_SCALES)
+
+    def _before(self, step: Step, previous: Tensor | None, codes: Tensor) -> Tensor:
+        """What is known of all positions (N, C, h, w): symbols, or differences of them."""
+        if previous is not None:
+            return torch.cat([previous[:, : sum(self.groups[0])], codes[:, : step.start]], dim=1)
+        even = codes[:, self.even]
+        across, down = even.diff(dim=3), even.diff(dim=2)
+        across, down = F.pad(across, (1, 0, 0, 0)), F.pad(down, (0, 0, 1, 0))
+        rest = self.uneven[: step.start - len(self.even)]
+        steps = torch.cat([across, down], dim=1).clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
+        return torch.cat([steps, codes[:, rest]], dim=1)
 
     def _network(self, step: Step) -> tuple[nn.Module, int]:
         """What predicts a step, and its case."""
         of_iteration = cast(nn.ModuleList, self.networks[min(step.iteration, 1)])
         networks = cast(nn.ModuleList, of_iteration[step.group])
-        if step.iteration == step.group == 0:
+        if step.very_first:
             return networks[step.quarter - 1], step.stride.bit_length() - 1
         return networks[step.quarter], max(step.iteration - 1, 0)
 
@@ -298,27 +342,64 @@ def bits(distance: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def _kernel(iteration: int, group: int) -> int:
-    return 5 if iteration == 0 and group < WIDE_GROUPS else 3
+    return 5 if iteration == 0 and group <= LAST_WIDE_GROUP else 3
 
 
-def _known(step: Step, previous: Tensor | None, codes: Tensor) -> Tensor:
-    """What a step's network sees: (N, C, h', w'), 0 beyond the border and where nothing is known yet."""
+def _known(step: Step, before: Tensor, codes: Tensor) -> Tensor:
+    """What a network sees, but the very first group's: (N, C, h', w'), 0 where nothing is known or beyond the
+    border, cut so that a convolution of stride 2 gives the step's positions.
+    """
+    own = codes[:, step.start : step.stop]
+    known = torch.cat([before, _earlier_quarters(step, own)], dim=1) if step.quarter else before
+    return _cut(step, known, step.symbols(codes), _kernel(step.iteration, step.group))
+
+
+def _differences(step: Step, codes: Tensor, even: Tensor) -> tuple[Tensor, Tensor]:
+    """What a network of the very first group sees: (N, own * window, h', w'), and means to which it adds.
+
+    Means, in units of 1/16, are those of the nearest known neighbours in `even`'s channels, whose symbols are
+    seen as differences to them, and 0 in others.
+    """
     grid = codes[:, : step.stop, :: step.stride, :: step.stride]
-    before = 0 if previous is None else previous.shape[1]
-    outputs = step.symbols(codes).shape[2:]
-    kernel = _kernel(step.iteration, step.group)
-    sides = (2 * (n - 1) + kernel for n in outputs)
-    seen = before + (step.stop if step.quarter else step.start)
-    known = codes.new_zeros(len(codes), seen, *sides)
-    top, left = _QUARTERS[step.quarter]
-    inside = known[:, :, kernel // 2 - top :, kernel // 2 - left :][:, :, : grid.shape[2], : grid.shape[3]]
-    grid = grid[:, :, : inside.shape[2], : inside.shape[3]]
-    if previous is not None:
-        inside[:, :before] = previous[:, :, : inside.shape[2], : inside.shape[3]]
-    inside[:, before : before + step.start] = grid[:, : step.start]
+    known, there = _windows(step, codes, grid), _windows(step, codes, torch.ones_like(grid[:1, :1]))
+    total, count = (_of_nearest(step, windows) for windows in (known[:, even], there))
+    # Half a unit more, so that no quotient is near an integer: any division gives the same.
+    near = _floor((total * ACTIVATION_UNIT + 0.5) / count)
+    mean = known.new_zeros(*known.shape[:2], *known.shape[4:])
+    mean[:, even] = near
+    difference = known[:, even] - _floor(near / ACTIVATION_UNIT + 0.5)[:, :, None, None]
+    known[:, even] = difference.clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE) * there
+    return known.flatten(1, 3), mean
+
+
+def _windows(step: Step, codes: Tensor, plane: Tensor) -> Tensor:
+    """(N, C, rows, columns, h', w'): what is known around each position of a plane of the step's grid."""
+    target = step.symbols(codes)
+    known = _cut(step, _earlier_quarters(step, plane), target, FIRST_WINDOW)
+    columns = F.unfold(known, FIRST_WINDOW, stride=2)
+    return columns.view(len(plane), -1, FIRST_WINDOW, FIRST_WINDOW, *target.shape[2:])
+
+
+def _of_nearest(step: Step, windows: Tensor) -> Tensor:
+    """Sums over a quarter's nearest neighbours: (N, C, h', w')."""
+    middle = FIRST_WINDOW // 2
+    parts = [windows[:, :, middle + down, middle + right] for down, right in _NEAREST[step.quarter]]
+    return torch.stack(parts).sum(dim=0)
+
+
+def _earlier_quarters(step: Step, plane: Tensor) -> Tensor:
+    """A plane (N, C, h, w) of the step's grid, 0 where a later quarter or its own is."""
+    known = torch.zeros_like(plane)
     for top, left in _QUARTERS[: step.quarter]:
-        inside[:, before + step.start :, top::2, left::2] = grid[:, step.start :, top::2, left::2]
+        known[:, :, top::2, left::2] = plane[:, :, top::2, left::2]
     return known
+
+
+def _cut(step: Step, plane: Tensor, target: Tensor, kernel: int) -> Tensor:
+    """A plane (N, C, h, w), padded and cut for a kernel of stride 2 to give the shape of `target`."""
+    top, left = (kernel // 2 - offset for offset in _QUARTERS[step.quarter])
+    height, width = (2 * (length - 1) + kernel for length in target.shape[2:])
+    return F.pad(plane, (left, width - left - plane.shape[3], top, height - top - plane.shape[2]))
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:

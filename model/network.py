@@ -27,7 +27,7 @@ class CodecConfig:
             iteration are coded.
         quarter_channels, eighth_channels, sixteenth_channels: widths of the layers at 1/4, 1/8, 1/16
             of the image's size; the later iterations work at 1/4 alone.
-        context_hidden: width of the context model's layers.
+        context_hidden: widths of the context model's layers in the first iteration and in later ones.
     """
 
     iterations: int = 3
@@ -36,7 +36,7 @@ class CodecConfig:
     quarter_channels: int = 64
     eighth_channels: int = 160
     sixteenth_channels: int = 256
-    context_hidden: int = 64
+    context_hidden: tuple[int, int] = (96, 64)
 
     @property
     def symbols(self) -> list[int]:
@@ -273,8 +273,12 @@ class ResidualGRUCodec(nn.Module):
                 cast(Tensor, layer.bias).zero_()
 
     def gain(self, iteration: int, level: Tensor) -> Tensor:
-        """What an iteration's latents are multiplied by before rounding (N, symbols, 1, 1)."""
-        return interpolate(self.log_gain[iteration], level).exp()
+        """What an iteration's latents are multiplied by before rounding (N, symbols, 1, 1).
+
+        In the first no more than makes the largest possible latent the largest symbol.
+        """
+        gain = interpolate(self.log_gain[iteration], level).exp()
+        return gain if iteration else gain.minimum(LARGEST_SYMBOL / self.transform(0).largest)
 
     def scale(self, latents: Tensor, level: Tensor, iteration: int) -> Tensor:
         """What is rounded to symbols (N, symbols, H/8, W/8), from latents as `encode` gives them."""

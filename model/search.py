@@ -18,6 +18,12 @@ def position(levels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
     return (np.asarray(levels, np.float32) - FIRST_ANCHOR) / np.float32(LEVELS_OF_ANCHORS)
 
 
+# At levels 0, 32, ... 256 of a first iteration, medians of photos: -ln(1 - MS-SSIM), and the logarithm of a
+# stream's bytes for each pixel.
+_TYPICAL_MS_SSIM = (2.2, 2.6, 2.9, 3.3, 3.6, 4.2, 4.9, 5.4, 5.6)
+_TYPICAL_BYTES = (-4.7, -4.3, -3.9, -3.5, -3.0, -2.5, -2.0, -1.6, -1.2)
+
+
 @dataclass(frozen=True)
 class Band:
     """What a search is after: a quantity that rises with the level, to end within a band.
@@ -25,25 +31,29 @@ class Band:
     Attributes:
         low, high: of the quantity.
         at_most: whether `high` is a limit; else `low` is one, a target to be reached.
-        at_first, slope: the quantity at level 0 and its rise a level on most photos: where to look first.
+        typical: the quantity of most photos, at each level: where to look first.
     """
 
     low: float
     high: float
     at_most: bool
-    at_first: float
-    slope: float
+    typical: NDArray[np.float64]
 
     @classmethod
     def of_ms_ssim(cls, target: float) -> "Band":
-        """For -ln(1 - MS-SSIM), nearly linear in the level: up to a thousandth above, near 1 less."""
+        """For -ln(1 - MS-SSIM): up to a thousandth above, near 1 less."""
         tolerance = min(0.001, 0.03 * (1 - target))
-        return cls(logarithm(target), logarithm(target + tolerance), False, 2.3, 0.0132)
+        return cls(logarithm(target), logarithm(target + tolerance), False, _at_levels(_TYPICAL_MS_SSIM))
 
     @classmethod
     def of_bytes(cls, limit: int, pixels: int) -> "Band":
         """For the logarithm of a stream's bytes: down to 2% below."""
-        return cls(math.log(0.98 * limit), math.log(limit), True, math.log(0.0105 * pixels), 0.0135)
+        typical = _at_levels(_TYPICAL_BYTES) + math.log(pixels)
+        return cls(math.log(0.98 * limit), math.log(limit), True, typical)
+
+
+def _at_levels(values: Sequence[float]) -> NDArray[np.float64]:
+    return np.interp(np.arange(LEVELS), np.linspace(0, LEVELS, len(values)), values)
 
 
 def logarithm(ms_ssim: float) -> float:
@@ -53,7 +63,7 @@ def logarithm(ms_ssim: float) -> float:
 
 @dataclass
 class LevelSearch:
-    """Finds a level by secants within a bracket.
+    """Finds a level by secants within a bracket; at first by a typical photo's curve.
 
     Attributes:
         answer: once done: a level in the band, or else the one nearest to it that keeps its limit; None
@@ -70,14 +80,16 @@ class LevelSearch:
     def next_level(self) -> int:
         """Which to try now."""
         low, high = self._bracket()
-        aim = (self.band.low + self.band.high) / 2
+        aim, typical = (self.band.low + self.band.high) / 2, self.band.typical
         nearest = sorted(self._trials, key=lambda level: abs(self._trials[level] - aim))[:2]
-        origin, value = (nearest[0], self._trials[nearest[0]]) if nearest else (0, self.band.at_first)
-        slope = self.band.slope
-        if len(nearest) == 2:
-            measured = (self._trials[nearest[1]] - value) / (nearest[1] - origin)
-            slope = min(max(measured, slope / 4), slope * 4)
-        guess = round(origin + (aim - value) / slope)
+        if len(nearest) < 2:  # as far from the typical one everywhere
+            beyond = sum(self._trials[level] - typical[level] for level in nearest)
+            guess = int(np.abs(typical + beyond - aim).argmin())
+        else:
+            (level, other), usual = nearest, (typical[-1] - typical[0]) / LEVELS
+            measured = (self._trials[other] - self._trials[level]) / (other - level)
+            slope = min(max(measured, usual / 4), usual * 4)
+            guess = round(level + (aim - self._trials[level]) / slope)
         return min(max(guess, low + 1), high - 1)
 
     def add(self, level: int, value: float) -> None:

@@ -22,11 +22,14 @@ class BlockTransform(nn.Module):
 
     rows: Tensor
     columns: Tensor
+    largest: Tensor  # that a latent of pixels from -1/2 to 1/2 can be, (1, symbols, 1, 1)
 
     def __init__(self, symbols: int) -> None:
         super().__init__()
         rows, columns, steps = _dct(symbols)
         self.register_buffer("rows", (rows / steps[:, None])[:, :, None, None], persistent=False)
+        largest = (rows / steps[:, None]).abs().sum(dim=1) / 2
+        self.register_buffer("largest", largest[None, :, None, None], persistent=False)
         self.register_buffer("columns", (columns * steps[:, None]).T[:, :, None, None], persistent=False)
 
     def forward(self, pixels: Tensor) -> Tensor:

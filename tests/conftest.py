@@ -16,12 +16,12 @@ from tests.storage import Storage, storage_server
 from transforms.storage import gcs
 
 TINY = CodecConfig(
-    first_groups=(2, 6),
+    first_groups=(5, 2, 1),
     later_groups=(4, 6),
     quarter_channels=8,
     eighth_channels=16,
     sixteenth_channels=16,
-    context_hidden=8,
+    context_hidden=(8, 8),
 )
 
 

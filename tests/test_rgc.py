@@ -109,6 +109,6 @@ def test_no_picture_is_larger_than_its_codes(small: Image.Image) -> None:
 
 def test_flat_colour_is_far_from_what_is_refused() -> None:
     """By a factor of four: four times the codes could hold sixteen times the pixels."""
-    side = 512
+    side = 2048
     (codes,) = read_rgc(rgc.encode(Image.new("RGB", (side, side), (128,) * 3), target_ms_ssim=0.5)).codes
     assert why_implausible(4 * side, 4 * side, 4 * len(codes)) == ""

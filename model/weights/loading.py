@@ -15,7 +15,7 @@ from model.network import CodecConfig, ResidualGRUCodec
 _FOLDER = Path(__file__).parent
 # What photos are encoded with. Each file here is named by its id, and none is ever removed: .rgc files name
 # the model that decodes them.
-DEFAULT_MODEL = "rgc-e5e551b86419"
+DEFAULT_MODEL = "rgc-d4100a1f9d1c"
 DEFAULT_WEIGHTS = _FOLDER / f"{DEFAULT_MODEL}.safetensors"
 
 
@@ -54,8 +54,8 @@ def read_config(path: Path = DEFAULT_WEIGHTS) -> CodecConfig:
         raise ValueError(f"{path} is no rgc weights file: its metadata has no 'config', only {metadata}")
     try:
         sizes = json.loads(metadata["config"])
-        groups = {name: tuple(sizes[name]) for name in ("first_groups", "later_groups")}
-        return CodecConfig(**{**sizes, **groups})
+        groups = ("first_groups", "later_groups", "context_hidden")
+        return CodecConfig(**{**sizes, **{name: tuple(sizes[name]) for name in groups}})
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} holds another kind of model than this rgc knows: {error}") from error
 

@@ -98,6 +98,19 @@ def test_targets_are_met_and_hardly_exceeded(
     assert set(file.levels[:-1]) <= {TOP}
 
 
+@pytest.mark.parametrize(
+    "colour", [(128, 128, 128), (255, 255, 255), (200, 30, 30), (0, 0, 255), (250, 240, 10)]
+)
+@pytest.mark.parametrize("target", [0.9, 0.984, 0.99])
+def test_one_colour_costs_next_to_nothing(
+    shipped_codec: Codec, colour: tuple[int, int, int], target: float
+) -> None:
+    """Beside what the border costs, where a colour lies between two symbols."""
+    pixels = np.broadcast_to(np.array(colour, np.uint8), (1024, 1024, 3)).copy()
+    (encoding,) = shipped_codec.encode([pixels], [Goal(ms_ssim=target)], [False])
+    assert encoding.reached and len(encoding.codes[0]) * 8 / 2**20 < 0.004
+
+
 @pytest.mark.parametrize("limit", [2_000, 5_000, 12_000, 25_000])
 def test_a_limit_on_bytes_is_kept_and_nearly_used(
     shipped_codec: Codec, astronaut_pixels: NDArray, limit: int

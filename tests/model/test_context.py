@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.context import LEVELS, ContextModel, Step, bits
+from model.context import ACTIVATION_UNIT, LEVELS, ContextModel, Step, bits
 from tests.conftest import TINY, tiny_model
 from tests.model.format import stranger
 
@@ -37,22 +37,27 @@ def test_predictions_are_what_integer_arithmetic_gives(photos: int, height: int,
         if step.first_of_all or not step.symbols(codes[step.iteration]).numel():
             continue
         predicted = predict(context, step, codes)
-        very_first = step.iteration == step.group == 0
-        name = f"context.networks.{min(step.iteration, 1)}.{step.group}.{step.quarter - very_first}"
-        top, left = stranger.QUARTERS[step.quarter]
+        name = f"context.networks.{min(step.iteration, 1)}.{step.group}.{step.quarter - step.very_first}"
+        case = step.stride.bit_length() - 1 if step.very_first else max(step.iteration - 1, 0)
         for photo in range(photos):
-            grid = codes[step.iteration][photo, step.start : step.stop, :: step.stride, :: step.stride]
-            seen = torch.zeros_like(grid)
-            for a, b in stranger.QUARTERS[: step.quarter]:
-                seen[:, a::2, b::2] = grid[:, a::2, b::2]
-            before = [codes[step.iteration - 1][photo, : TINY.symbols[0]]] if step.iteration else []
-            before.append(codes[step.iteration][photo, : step.start])
-            known = seen if very_first else torch.cat([*before, seen] if step.quarter else before)
-            case = step.stride.bit_length() - 1 if very_first else max(step.iteration - 1, 0)
-            mean, scale = stranger.predict(
-                weights, name, known.numpy().astype(int), len(seen), case, 77 + 96, top, left
+            own, earlier = (
+                codes[step.iteration][photo, channels].numpy().astype(int)
+                for channels in (slice(step.start, step.stop), slice(step.start))
             )
-            expected = np.concatenate([mean, np.clip(scale, -80, 96)])
+            near = np.int64(0)
+            if step.very_first:
+                known, near = stranger.differences(own[:, :: step.stride, :: step.stride], step.quarter)
+            else:
+                if step.iteration:
+                    previous = codes[step.iteration - 1][photo, : TINY.symbols[0]].numpy().astype(int)
+                    before = np.concatenate([previous, earlier])
+                else:
+                    before = stranger.edges(earlier, TINY.first_groups[0])
+                if step.quarter:
+                    before = np.concatenate([before, stranger.seen(own, step.quarter)])
+                known = stranger.cut(before, weights[f"{name}.first.weight"].shape[2], step.quarter)
+            mean, scale = stranger.predict(weights, name, known, len(own), case, 77 + 96)
+            expected = np.concatenate([np.clip(mean + near, -4080, 4080), np.clip(scale, -80, 96)])
             assert np.array_equal(predicted[photo].numpy(), expected)
         assert predicted.unique().numel() > 3
 
@@ -127,3 +132,17 @@ def test_bits_are_the_logistic_distribution_s() -> None:
     assert torch.allclose(bits(distance, log_scale), -inside.log2(), atol=1e-4)
     far = bits(torch.tensor([500.0]), torch.tensor([-5.0]))
     assert far.isfinite().all() and far > 1000
+
+
+def test_a_colour_is_predicted_like_any_other() -> None:
+    """Networks of the first iteration see differences of brightness and colour only."""
+    context, codes = tiny_model().context, codes_of(34, 40)
+    shifted = [codes[0].clone()]
+    shifted[0][:, context.even] += 100
+    for step in all_steps(context):
+        if step.iteration == 0 and not step.first_of_all:
+            mean, log_scale = context.predict(step, None, codes[0], LEVEL)
+            there, log_scale_there = context.predict(step, None, shifted[0], LEVEL)
+            if step.very_first:
+                there[:, context.even] -= 100 * ACTIVATION_UNIT
+            assert torch.equal(mean, there) and torch.equal(log_scale, log_scale_there)

@@ -109,16 +109,16 @@ def test_refuses_streams_that_are_too_short() -> None:
 
 
 def test_sums_that_float32_does_not_hold_are_refused() -> None:
-    context = ContextModel((2, 4), (6,), 2, 8)
+    context = ContextModel((2, 4), (6,), 2, (8, 8))
     context.check_exact()
     with torch.no_grad():
-        context.networks[1][0][2].linear.weight.fill_(3.9)
+        context.networks[0][0][2].linear.weight.fill_(3.9)
     context.check_exact()
-    wide = ContextModel((40,), (40,), 1, 8)
+    wide = ContextModel((40,), (40,), 1, (8, 8))
     with torch.no_grad():
         wide.networks[0][0][0].first.weight.fill_(3.9)
     with pytest.raises(ValueError, match=r"networks\.0\.0\.0\.first: sums up to \d+ are not exact"):
         wide.check_exact()
     with pytest.raises(ValueError, match="6 symbols in the first iteration, 5 in later ones"):
-        ContextModel((2, 4), (5,), 2, 8)
+        ContextModel((2, 4), (5,), 2, (8, 8))
     assert LARGEST_MEAN == LARGEST_SYMBOL

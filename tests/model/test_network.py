@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from model.codec import Codec, _State
-from model.network import LARGEST_SYMBOL, PatchConv, interpolate, quantize
+from model.network import LARGEST_SYMBOL, PatchConv, ResidualGRUCodec, interpolate, quantize
+from model.search import position
 from model.tiling import run_tiled
 from tests.conftest import TINY, tiny_model
 
@@ -95,3 +96,12 @@ def test_small_images_are_not_tiled() -> None:
     assert len(calls) == 1
     run_tiled(network, [torch.zeros(1, 3, (64 + 2 * 80) // 8, 8)], 64, 80, first_stride=8)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+def test_no_colour_is_too_large_for_a_symbol(level: int) -> None:
+    model, at = ResidualGRUCodec(TINY).eval(), torch.from_numpy(position([level] * 8))
+    corners = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3)
+    latents = model.transform(0)(corners[:, :, None, None].expand(-1, -1, 8, 8))
+    symbols = quantize(latents * model.gain(0, at))
+    assert ((symbols - latents * model.gain(0, at)).abs() <= 0.501).all()

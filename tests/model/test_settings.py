@@ -1,10 +1,18 @@
+from pathlib import Path
+
 import pytest
 
+import rgc
 from model.settings import DEFAULT_TARGET_MS_SSIM, Settings
 
 
 def test_the_default_is_a_quality() -> None:
     assert Settings.from_options(None, None, None) == Settings(target_ms_ssim=DEFAULT_TARGET_MS_SSIM)
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/auditing.md", "infra/template/metadata.json", "rgc.py"])
+def test_the_default_is_named_where_users_read(path: str) -> None:
+    assert f"{DEFAULT_TARGET_MS_SSIM}" in (Path(rgc.__file__).parent / path).read_text()
 
 
 def test_canonical_json() -> None:

@@ -83,47 +83,80 @@ def decode_iteration(
             target = grid[:, top::2, left::2]
             if not target.size:
                 continue
-            seen = np.zeros_like(grid)
-            for a, b in QUARTERS[:k]:
-                seen[:, a::2, b::2] = grid[:, a::2, b::2]
-            known = (
-                np.concatenate([previous, codes[:start], seen][: 2 if k == 0 else 3])
-                if not very_first
-                else seen
-            )
             name = f"context.networks.{min(i, 1)}.{g}.{k - very_first}"
             case = d.bit_length() - 1 if very_first else max(i - 1, 0)
-            target[...] = decode_step(decoder, *predict(weights, name, known, size, case, q, top, left))
+            if very_first:
+                known, near = differences(grid, k)
+            else:
+                before = np.concatenate([previous, codes[:start]]) if i else edges(codes[:start], groups[0])
+                channels = np.concatenate([before, seen(own, k)]) if k else before
+                known, near = cut(channels, weights[f"{name}.first.weight"].shape[2], k), np.int64(0)
+            mean, scale = predict(weights, name, known, size, case, q)
+            target[...] = decode_step(decoder, mean + near, scale)
         start += size
     return codes
 
 
+def seen(grid: Integers, k: int) -> Integers:
+    """What is known of a group before its quarter k."""
+    known = np.zeros_like(grid)
+    for a, b in QUARTERS[:k]:
+        known[:, a::2, b::2] = grid[:, a::2, b::2]
+    return known
+
+
+def edges(codes: Integers, first: int) -> Integers:
+    """What networks of the first iteration see of earlier groups."""
+    even = [c for c in (0, 3, 4) if c < first]
+    across = np.pad(np.diff(codes[even], axis=2), ((0, 0), (0, 0), (1, 0)))
+    down = np.pad(np.diff(codes[even], axis=1), ((0, 0), (1, 0), (0, 0)))
+    return np.concatenate(
+        [np.clip(across, -255, 255), np.clip(down, -255, 255), np.delete(codes, even, axis=0)]
+    )
+
+
+def differences(grid: Integers, k: int) -> tuple[Integers, Integers]:
+    """What networks of the very first group see, and the means to which they add, in 16ths."""
+    known = cut(seen(grid, k), 7, k)
+    there = cut(seen(np.ones_like(grid), k), 7, k)
+    offsets = ((-1, -1), (-1, 1), (1, -1), (1, 1)) if k == 1 else ((-1, 0), (1, 0), (0, -1), (0, 1))
+    near = sum(16 * known[:, :, :, 3 + a, 3 + b] for a, b in offsets)
+    near = near // sum(there[:, :, :, 3 + a, 3 + b] for a, b in offsets)
+    near[[c for c in range(len(grid)) if c not in (0, 3, 4)]] = 0
+    return np.clip(known - ((near + 8) // 16)[:, :, :, None, None], -255, 255) * there, near
+
+
+def cut(x: Integers, side: int, k: int) -> Integers:
+    """Windows around the positions of the quarter k: (C, h, w, side, side), 0 beyond the border."""
+    margin, (top, left) = side // 2, QUARTERS[k]
+    padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(1, 2))
+    return windows[:, top::2, left::2]
+
+
 def predict(
-    weights: Weights, name: str, known: Integers, own: int, case: int, q: int, top: int, left: int
+    weights: Weights, name: str, known: Integers, own: int, case: int, q: int
 ) -> tuple[Integers, Integers]:
-    """Means and logarithms of scales of one step, in 16ths."""
+    """Means and logarithms of scales of one step, in 16ths, from windows (C, h, w, side, side)."""
 
     def get(layer: str) -> Integers:
         return rounded(weights[f"{name}.{layer}"])
 
-    def convolve(x: Integers, weight: Integers) -> Integers:
-        margin = weight.shape[2] // 2
-        padded = np.pad(x, ((0, 0), (margin, margin), (margin, margin)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, weight.shape[2:], axis=(1, 2))
-        sums: Integers = np.einsum("cyxij,ocij->oyx", windows[:, top::2, left::2], weight)
-        return sums
+    def sums(layer: str) -> Integers:
+        weight = get(f"{layer}.weight")
+        weight = weight.reshape(len(weight), len(known), *known.shape[3:])
+        total: Integers = np.einsum("cyxij,ocij->oyx", known, weight, optimize=True)
+        return total
 
     bias = get("first.bias") + get("of_case")[case] + get("of_level") * (q - 96) // 128  # 64ths
-    x = np.clip((convolve(known, get("first.weight")) + bias[:, None, None]) // 4, 0, 255)
+    x = np.clip((sums("first") + bias[:, None, None]) // 4, 0, 255)
     for layer in ("second", "last"):
-        sums = np.einsum("cyx,oc->oyx", x, get(f"{layer}.weight")[:, :, 0, 0])
-        x = (sums + 16 * get(f"{layer}.bias")[:, None, None]) // 64  # of 1024ths, 16ths
+        products = np.einsum("cyx,oc->oyx", x, get(f"{layer}.weight")[:, :, 0, 0])
+        x = (products + 16 * get(f"{layer}.bias")[:, None, None]) // 64  # of 1024ths, 16ths
         if layer == "second":
             x = np.clip(x, 0, 255)
-    mean = x[:own]
-    if f"{name}.linear.weight" in weights:
-        mean = mean + convolve(known[-own:], get("linear.weight")) // 4
-    return np.clip(mean, -255 * 16, 255 * 16), x[own:]
+    mean = x[:own] + (sums("linear") // 4 if f"{name}.linear.weight" in weights else 0)
+    return mean, x[own:]
 
 
 def rounded(weight: NDArray[Any]) -> Integers:
@@ -135,7 +168,7 @@ T = np.floor(2**24 / (1 + np.exp(-np.arange(-8192, 8193) / 512))).astype(np.int6
 
 def decode_step(decoder: "RangeDecoder", mean: Integers, log_scale: Integers) -> Integers:
     """Its symbols, in the shape of `mean`, from means and logarithms of scales in 16ths."""
-    flat, scale = mean.ravel(), np.clip(log_scale.ravel(), -80, 96)
+    flat, scale = np.clip(mean.ravel(), -255 * 16, 255 * 16), np.clip(log_scale.ravel(), -80, 96)
     middle = (flat + 8) // 16
     offset = flat - 16 * middle
     inverse = np.floor(2.0**16 / 2.0 ** (scale / 16) + 0.5).astype(np.int64)
@@ -200,8 +233,10 @@ def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDAr
     pixels: Any = 0.5
     for i, symbols in enumerate(decode_symbols(data, config, weights)):
         t = (read_levels(data)[i] - 96) / 128
-        values = symbols / np.exp(interpolate(weights[f"log_gain.{i}"], t))
-        linear = up(np.tensordot(columns(len(values)), values, axes=(0, 0)), 8)
+        blocks, largest = columns(len(symbols))
+        gain = np.exp(interpolate(weights[f"log_gain.{i}"], t))
+        values = symbols / (gain if i else np.minimum(gain, 255 / largest))
+        linear = up(np.tensordot(blocks, values, axes=(0, 0)), 8)
         if i == 0:
             correction, state = first_image(first, values, t)
         else:
@@ -211,8 +246,8 @@ def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDAr
     return image.transpose(1, 2, 0).astype(np.uint8)
 
 
-def columns(n: int) -> NDArray[Any]:
-    """(n, 192): what a symbol of each channel adds to a block of pixels."""
+def columns(n: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What a symbol of each channel adds to a block of pixels (n, 192), and how large it can be (n, 1, 1)."""
     colours = np.linalg.inv([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
     rows = np.cos(np.pi * (np.arange(8) + 0.5) * np.arange(8)[:, None] / 8) / 2
     rows[0] = np.sqrt(1 / 8)
@@ -223,8 +258,10 @@ def columns(n: int) -> NDArray[Any]:
                 rank = 1 + 2 * (u + v) if c else u + v
                 step = (16 + 3 * rank if rank else 24) / 255
                 block = colours[:, c, None] * np.outer(rows[u], rows[v]).ravel() * step
-                channels.append(((rank, c, u, v), block.ravel()))
-    return np.array([block for _, block in sorted(channels, key=lambda channel: channel[0])[:n]])
+                largest = np.abs(rows[u]).sum() * np.abs(rows[v]).sum() / (2 * step)
+                channels.append(((rank, c, u, v), block.ravel(), largest))
+    channels = sorted(channels, key=lambda channel: channel[0])[:n]
+    return np.array([block for _, block, _ in channels]), np.array([[[size]] for *_, size in channels])
 
 
 class Network:
