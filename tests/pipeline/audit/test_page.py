@@ -284,7 +284,7 @@ def test_a_long_tail_is_left_out_but_not_all_that_differs_from_most(tmp_path: Pa
 
 def test_steps_are_nice() -> None:
     assert [nice_step(step) for step in (0.0011, 0.002, 0.03, 7, 1e-9)] == pytest.approx(
-        [0.002, 0.002, 0.05, 10, 0.001]
+        [0.002, 0.002, 0.05, 10, 0.0001]
     )
 
 
