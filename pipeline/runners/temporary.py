@@ -1,6 +1,7 @@
 """Temporary files of a run, which are removed with it."""
 
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,21 +14,26 @@ _LOCK = ".lock"
 
 @contextmanager
 def temporary_folder() -> Iterator[None]:
-    """Within its context, this process makes its temporary files in a folder that is removed at the end.
+    """Within its context, this process and those it starts make their temporary files in a folder that is
+    removed at the end.
 
     Beam leaves some where it submits a job to a job server, and every run does that is killed: the folders
     of such runs are removed first. A lock tells which these are: containers that share /tmp have process
     numbers of their own.
     """
-    usual = tempfile.tempdir
+    usual, of_children = tempfile.tempdir, os.environ.get("TMPDIR")
     _remove_left_behind(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder, open(Path(folder, _LOCK), "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        tempfile.tempdir = folder
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
         try:
             yield
         finally:
             tempfile.tempdir = usual
+            if of_children is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = of_children
 
 
 def _remove_left_behind(parent: Path) -> None:

@@ -1,4 +1,7 @@
 import fcntl
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -26,3 +29,15 @@ def test_temporary_files_go_with_the_run_and_those_of_killed_runs_before(
                 assert path.exists()
         assert set(tmp_path.iterdir()) == {running, begun}
     assert tempfile.gettempdir() == str(tmp_path)
+
+
+def test_processes_that_are_started_within_it_use_it_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    command = [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"]
+    with temporary_folder():
+        made = Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
+        assert made.is_dir() and made.parent == Path(tempfile.gettempdir()) != tmp_path
+    assert not made.exists() and os.environ["TMPDIR"] == str(tmp_path)
