@@ -22,8 +22,8 @@ from model.tiling import run_tiled
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
 DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
-_EVEN = 0.4  # of a symbol: less change than that within two positions is none
 GPU_TILE = 8192  # there what a tile computes beside its own costs more than its memory
+_EVEN = 0.4  # of a symbol: less change than that within two positions is none
 
 
 @dataclass(frozen=True)
@@ -405,10 +405,7 @@ def _evened(scaled: Tensor) -> Tensor:
     planes = scaled.reshape(n * channels, 1, height, width)
     around = F.pad(planes, (2, 2, 2, 2), mode="replicate")
     change = F.max_pool2d(around, 5, 1) + F.max_pool2d(-around, 5, 1)
-    weights = (
-        torch.tensor([1.0, 2.0, 2.0, 2.0, 1.0], device=scaled.device) / 8
-    )  # all four positions count alike
-    mean = F.conv2d(around, (weights[:, None] * weights)[None, None])
+    mean = F.avg_pool2d(F.avg_pool2d(around, 4, 1), 2, 1)  # all four positions count alike
     return torch.where(change < _EVEN, mean, planes).view_as(scaled)
 
 
