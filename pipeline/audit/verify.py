@@ -30,7 +30,6 @@ from model.photos.reading import DecodedPhoto
 from model.settings import DEFAULT_TARGET_MS_SSIM
 from pipeline.audit.manifests import query
 from pipeline.audit.report import LISTED, QUALITY_STEP
-from pipeline.runners.progress import SECONDS_BETWEEN_LINES
 from transforms.storage.files import find_status, is_remote, read_bytes
 
 # Another device or floating-point format rounds pixels another way than the one that encoded them. That
@@ -41,6 +40,7 @@ TOLERANCE_BELOW_64_PIXELS = 0.02
 # The border may be worse than the inside by this factor and so many grey levels. An earlier model's was
 # worse by 10 to 40 levels; the shipped one's is by a tenth on camera photos, by a third on Kodak's slides.
 BORDER_FACTOR, BORDER_LEVELS = 2.0, 4.0
+SECONDS_BETWEEN_LINES = 30.0  # of progress in a log
 _BATCH = 1000  # rows held at a time
 _THREADS = 16  # that look at originals
 _NEEDED = ["source_uri", "rgc_uri", "source_bytes", "source_sha256", "rgc_sha256", "ms_ssim"]

@@ -1,2 +1,2 @@
 """Whole files on local disks and in Google Cloud Storage.
-Uses google-cloud-storage and nothing of rgc."""
+Uses google-cloud-storage and, of rgc, only the counter of requests that are tried again."""

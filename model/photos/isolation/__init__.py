@@ -1,4 +1,2 @@
 """Photos decoded in child processes: what crashes, hangs or eats memory there costs one photo.
-
-May use `model.photos.reading`; the child imports neither torch nor Beam.
-"""
+Uses `model.photos.reading`; so the child imports neither torch nor Beam."""

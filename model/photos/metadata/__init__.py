@@ -1,4 +1,2 @@
 """What a photo's file holds beside its pixels: a module for each container, one for EXIF, one for XMP.
-
-May use `model.format`; knows nothing of pixels but how they were turned.
-"""
+Uses `model.format`; knows nothing of pixels but how they were turned."""
