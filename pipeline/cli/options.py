@@ -42,10 +42,11 @@ def place(name: str, help_text: str | None = None) -> Any:
 
 TargetMsSsim = Annotated[
     float | None,
-    typer.Option(help=f"Stop where MS-SSIM reaches this. [default: {DEFAULT_TARGET_MS_SSIM}]"),
+    typer.Option(help="As few bytes as reach this MS-SSIM.", show_default=str(DEFAULT_TARGET_MS_SSIM)),
 ]
 MaxBpp = Annotated[float | None, typer.Option(help="As good as fits into so many bits per pixel.")]
 EncodeIterations = Annotated[int | None, typer.Option(help="So many iterations of the codec.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DecodeIterations = Annotated[int | None, typer.Option(min=1, help="Decode only so many iterations.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]

@@ -44,7 +44,8 @@ def compress(
         int | None,
         typer.Option(
             min=1,
-            help="Photos are encoded together up to so many pixels. [default: 4 MP, on a CPU here 1 MP]",
+            help="Photos are encoded together up to so many pixels.",
+            show_default="4194304, on a CPU here 1048576",
         ),
     ] = None,
 ) -> None:

@@ -16,7 +16,7 @@ def decode(
     rgc: Annotated[str, options.place("RGC")],
     photo: Annotated[str, options.place("PHOTO")],
     image_format: Annotated[
-        options.ImageFormat | None, typer.Option("--format", help="[default: by PHOTO's suffix]")
+        options.ImageFormat | None, typer.Option("--format", show_default="by PHOTO's suffix")
     ] = None,
     iterations: options.DecodeIterations = None,
     device: options.DeviceOption = options.Device.AUTO,

@@ -21,10 +21,11 @@ def estimate(
     workers: Annotated[int, typer.Option(min=1, help="Dataflow workers.")] = Plan.workers,
     worker_price: Annotated[float, typer.Option(min=0, help="USD an hour of one.")] = Plan.worker_price,
     worker_speed: Annotated[
-        float | None, typer.Option(min=0.001, help="Megapixels a second of one. [default: an L4's, assumed]")
+        float | None,
+        typer.Option(min=0.001, help="Megapixels a second of one.", show_default="an L4's, assumed"),
     ] = None,
     storage_price: Annotated[float, typer.Option(min=0, help="USD a GB and month.")] = Plan.storage_price,
-    as_json: Annotated[bool, typer.Option("--json")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say what compressing would take, cost and save, from a sample. Writes nothing."""
     settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
