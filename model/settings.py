@@ -44,7 +44,7 @@ class Settings:
     def from_options(
         cls, target_ms_ssim: float | None, max_bpp: float | None, iterations: int | None
     ) -> "Settings":
-        """Of the command line's and `rgc.encode`'s options; the default where none is given."""
+        """Settings from the options of the command line or `rgc.encode`; the default if none is given."""
         if target_ms_ssim is None and max_bpp is None and iterations is None:
             return cls.default()
         return cls(target_ms_ssim, max_bpp, iterations)

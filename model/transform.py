@@ -44,12 +44,12 @@ class BlockTransform(nn.Module):
 
 
 def frequencies(symbols: int) -> list[int]:
-    """Of each symbol: how often its basis changes along both sides of a block."""
+    """How often each symbol's basis changes along both sides of a block."""
     return [u + v for *_, u, v in _places(symbols)]
 
 
 def _places(symbols: int) -> list[tuple[int, int, int, int]]:
-    """Of each symbol: its rank, channel and frequencies. Colour counts as of twice the frequency."""
+    """Each symbol's rank, channel and frequencies. Frequencies of colour count twice."""
     frequency = range(BLOCK)
     places = (
         (1 + 2 * (u + v) if c else u + v, c, u, v) for c in range(3) for u in frequency for v in frequency

@@ -1,2 +1,2 @@
-"""The stages as Beam PTransforms, one file each: find, resume, balance, load, encode, write, restore.
+"""The stages, one file each: find, resume, balance, load, encode, write, restore; and what they share.
 Uses Beam and `model`; knows nothing of runners or of the command line."""

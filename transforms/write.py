@@ -42,8 +42,8 @@ def write_rgc(
 def _put(data: bytes | None, uri: str, photo: Photo, sha256: str, run: Run) -> ManifestRow | None:
     """Makes `data` the file at `uri`, or with None makes sure that there is none.
 
-    A file of the same work stays, and its row is returned, else None: another run, or a worker that was
-    taken for dead, was first, and may have reported that file.
+    Returns None, or the row of a file of the same work that is there already. That file stays: another run,
+    or a worker that was taken for dead, may have reported it.
 
     Raises:
         OSError: it cannot be written; the file there changed twice meanwhile; or it is of another photo, and

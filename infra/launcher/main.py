@@ -15,7 +15,7 @@ from transforms.storage.files import OUTPUT_FOLDERS, writing_to
 
 
 def parser() -> ArgumentParser:
-    """Of the parameters in infra/template/metadata.json; those that Beam knows are left to Beam."""
+    """Reads the parameters in infra/template/metadata.json; those that Beam knows are left to Beam."""
     parser = ArgumentParser(allow_abbrev=False)
     parser.add_argument("--input", required=True)
     parser.add_argument("--output", required=True)

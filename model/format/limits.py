@@ -1,7 +1,4 @@
-"""How large a picture and its metadata may be.
-
-What is counted of a picture is about what coding it allocates, with its sides padded.
-"""
+"""How large a picture and its metadata may be. Pixels count with the padding that coding adds."""
 
 import math
 

@@ -38,7 +38,7 @@ _GAMMA_UNIT = 100_000  # of gAMA and cHRM
 
 
 def _made_profile(metadata: MetadataBlocks) -> bytes:
-    """A profile for pixels whose file has none of its own; nothing where they are sRGB, or as good as it."""
+    """A profile for pixels whose file has none of its own; nothing where they are sRGB, or hardly differ."""
     if metadata.format == "PNG":
         return _of_png(metadata)
     if metadata.format in ("HEIF", "AVIF") and (numbers := heif.nclx(metadata)):

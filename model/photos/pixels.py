@@ -70,7 +70,7 @@ def _of_mode(image: Image.Image, stored_bits: int, low_bytes: Plane | None) -> P
         return _of_deep_grey(image)
     if mode in ("1", "L"):
         grey = np.array(image.convert("L"))
-        # Of one bit Pillow has scaled the transparent value, too.
+        # Pillow has scaled the transparent value of one bit, too.
         return Pixels(grey, _keyed(grey, image.info.get("transparency"), 8 if mode == "1" else stored_bits))
     return _of_colour(image, low_bytes)
 

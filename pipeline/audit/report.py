@@ -188,7 +188,7 @@ def _extremes(database: duckdb.DuckDBPyConnection, order: str) -> list[dict[str,
 def print_audit(report: AuditReport, console: Console) -> None:
     print_totals(report, console)
     for run in report.incomplete:
-        known = "it did not come to say of how many files"
+        known = "how many files it found is not known"
         if run["found"] is not None:
             known = f"{run['finished']} of {run['found']} files are in it"
         text = f"the manifest of run {run['run_id']} of {run['source']} is not complete: {known}"

@@ -11,7 +11,7 @@ from dataclasses import astuple, dataclass
 # USD an hour of a g2-standard-4: 4 vCPUs, 16 GB, its L4 and 50 GB of SSD disk.
 WORKER_PRICE = round(4 * 0.056 + 16 * 0.003557 + 0.672 + 50 * 0.000298, 2)
 STORAGE_PRICE = 0.020  # USD a month of a GB (of 2**30 bytes): Standard class, one region
-# USD a photo: two objects written (one of them word of its attempt), one listed, one looked for, one read.
+# USD a photo: two objects written (one notes its attempt), one listed, one looked for, one read.
 OPERATIONS_PRICE = (2 * 0.005 + 3 * 0.0004) / 1000
 # infra/terraform keeps a job's temporary files for a week more than this.
 LONGEST_JOB_DAYS = 28
@@ -20,11 +20,11 @@ START_HOURS = 1 / 6  # assumed; a worker is billed while it starts and fetches i
 # No worker with an L4 has been measured yet. Until then its speed is computed from:
 _L4_OPERATIONS = 0.25 * 121e12  # a second: an assumed share (a CPU's is 45%) of its dense bfloat16 peak
 LEVEL_TRIALS = 3  # of a photo's level, on the mean: each decodes it and measures it
-# Of the first iteration, the dearest (tests/benchmarks/operations.py); its decoder counts for each trial.
+# The first iteration takes most (tests/benchmarks/operations.py); its decoder counts for each trial.
 MACS_PER_PIXEL = 34_100 + LEVEL_TRIALS * 38_900
 KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 76  # of MS-SSIM, of a photo of 3 megapixels; larger ones have fewer
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
-# Of the range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py), the GPU waits.
+# The range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py), the GPU waits.
 _CODER_SECONDS = 0.06
 _UPLOAD_SECONDS = 0.001  # a megapixel's bytes into pinned memory: likewise
 DECODING_CPUS = 3  # of a worker's four; the last one feeds the GPU
@@ -57,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the whole archive, in one way to run. `payback_months` is None where nothing is saved."""
+    """What one way to run costs for the whole archive. `payback_months` is None where nothing is saved."""
 
     megapixels_a_second: float
     hours: Range

@@ -91,7 +91,7 @@ class Axis:
     scale: Callable[[float], float]
 
     def positions(self, curve: Curve) -> list[float] | None:
-        """Of a curve's points on the scale; None if they were not measured so."""
+        """A curve's points on the scale; None if they were not measured so."""
         values = [getattr(point, self.name) for point in curve]
         return None if None in values else [self.scale(value) for value in values]
 
@@ -168,7 +168,7 @@ def _measure_rgc(data: bytes, pixels: Pixels, device: str, weights: Path) -> Mea
 
 
 def pillow_curves(names: Sequence[str], photos: Sequence[DecodedPhoto]) -> dict[str, list[RatePoint]]:
-    """Of each codec one point for each of its qualities; photos in parallel, as most of it takes one core."""
+    """One point for each quality of each codec; photos in parallel, as most of it takes one core."""
     one_thread, cores = torch.set_num_threads, torch.get_num_threads()
     with ProcessPoolExecutor(cores, mp_context=_SPAWN, initializer=one_thread, initargs=(1,)) as pool:
         return {name: _pillow_curve(name, photos, pool) for name in names}

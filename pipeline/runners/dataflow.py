@@ -32,13 +32,10 @@ _DRIVER = "install-nvidia-driver:5xx"
 
 # Listing, looking up finished photos and writing manifests: requests to storage, and 200,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
-# One Beam process a worker; not measured against more. Dataflow would start one for each vCPU, each with a
-# CUDA context, a codec and photos of its own: of 48 megapixels, 4.8 GB of a worker's 16. NVIDIA's MPS
-# (use_nvidia_mps) would let them share the GPU better, but allows no option that limits their number. What
-# they would gain is the range coder, which holds Python's lock: 0.06 seconds a megapixel on one core here,
-# most of what a worker is assumed to take. It lets go of the lock every half millisecond, so that the other
-# thread can feed the GPU; whether that is enough a trial run shows (infra/README.md). Photos are decoded in
-# child processes.
+# One Beam process a worker, not measured against more. Dataflow would start one for each vCPU, each with a
+# CUDA context, a codec and photos of its own: of 48 megapixels, 4.8 GB of a worker's 16. (NVIDIA's MPS allows
+# no limit on their number.) More could range-code at the same time: that holds Python's lock, with pauses for
+# the other thread, 0.06 seconds a megapixel. A trial run shows whether it matters (infra/README.md).
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # That process works on two bundles: while one is range-coded on the CPU, the other has the GPU.
 _THREADS = 2

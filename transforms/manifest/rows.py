@@ -20,7 +20,7 @@ class Run:
 
 
 def new_run_id() -> str:
-    """Of a run that begins now; ids sort by time."""
+    """The id of a run that begins now; ids sort by time."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{uuid4().hex[:6]}"
 
 

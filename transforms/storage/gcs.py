@@ -1,9 +1,8 @@
 """Google Cloud Storage, one client a process, every request tried again for a quarter of an hour.
 
-`files` says what each function does, for both kinds of storage. Not by Beam's filesystem: it makes a client
-for each call, verifies no checksums, and knows no object's generation. Not by obstore 0.12: its listings
-have neither generations nor checksums, which a photo is known by. STORAGE_EMULATOR_HOST names an emulator,
-which needs no credentials.
+`files` says what each function does, for both kinds of storage. Beam's filesystem makes a client for each
+call, and knows neither checksums nor generations; obstore's listings (0.12) have neither, and a photo is
+known by them. STORAGE_EMULATOR_HOST names an emulator, which needs no credentials.
 """
 
 import itertools

@@ -81,7 +81,7 @@ def _status(path: str, status: os.stat_result) -> Status:
     if not stat.S_ISREG(status.st_mode):
         kind = next((name for is_kind, name in _NO_FILES.items() if is_kind(status.st_mode)), "no file")
         raise OSError(f"{path}: {kind}, not a file")
-    # Of other times, which broken clocks and archives give files, `datetime` has none.
+    # `datetime` has no other times, which broken clocks and archives give files.
     seconds = min(max(status.st_mtime, _FIRST.timestamp()), _LAST.timestamp())
     fingerprint = f"{status.st_size}-{status.st_mtime:.6f}"
     return Status(path, status.st_size, datetime.fromtimestamp(seconds, UTC), fingerprint, status.st_mtime_ns)

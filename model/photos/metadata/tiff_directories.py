@@ -62,7 +62,7 @@ class Reader:
         return self.unpack("Q", 8) if self.is_big else self.unpack("I", 4)
 
     def offsets(self) -> Iterator[int]:
-        """Of the directories that follow one another; raises ValueError at one that cannot be read."""
+        """The offset of each directory in turn; raises ValueError at one that cannot be read."""
         seen: set[int] = set()
         offset = self.first_offset()
         while offset and len(seen) < _MOST_DIRECTORIES:

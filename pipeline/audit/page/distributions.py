@@ -17,7 +17,7 @@ _FAR_OUT = 3
 
 @dataclass(frozen=True)
 class Distribution:
-    """Of one column over the encoded photos.
+    """How one column is distributed over the encoded photos.
 
     Attributes:
         low, high: 5% of the photos lie below `low`, 5% above `high`.
