@@ -77,9 +77,7 @@ class RgcImageFile(ImageFile.ImageFile):
         except RgcError as error:
             raise SyntaxError(str(error)) from error  # what Pillow expects of a plugin
         self._size = (self._file.width, self._file.height)
-        self._mode = ("LA" if self._file.alpha else "L") if self._file.grey else "RGB"
-        if self._file.alpha and not self._file.grey:
-            self._mode = "RGBA"
+        self._mode = ("L" if self._file.grey else "RGB") + ("A" if self._file.alpha else "")
         self.info.update(info)
 
     def load(self) -> Any:

@@ -17,14 +17,7 @@ from transforms.elements import Photo
 from transforms.inventory import inventory_files, read_inventory
 from transforms.progress import report_found
 from transforms.storage import gcs
-from transforms.storage.files import (
-    OUTPUT_FOLDERS,
-    find_status,
-    is_glob,
-    is_remote,
-    is_utf8,
-    join,
-)
+from transforms.storage.files import OUTPUT_FOLDERS, find_status, is_glob, is_remote, is_utf8, join
 from transforms.storage.local import status_of
 from transforms.storage.status import Status
 from transforms.threaded_map import windowed

@@ -40,58 +40,51 @@ SUFFIXES = {
 
 
 @dataclass(frozen=True)
-class LoadedRgc:
-    """A .rgc file's content, or why there is none."""
-
-    photo: Photo
-    file: RgcFile | None
-    error: str = ""
-
-
-@dataclass(frozen=True)
 class Restored:
-    """The decoded pixels, or why there are none."""
+    """A .rgc file's content and, once it is decoded, its pixels; or why there are none."""
 
     photo: Photo
     file: RgcFile | None
-    pixels: NDArray[np.uint8] | None
+    pixels: NDArray[np.uint8] | None = None
     error: str = ""
 
 
-def load_rgc(photo: Photo, iterations: int | None) -> LoadedRgc:
+def load_rgc(photo: Photo, iterations: int | None) -> Restored:
     """Reads a .rgc file, and only its first `iterations` if given."""
     if photo.unreadable:
-        return LoadedRgc(photo, None, f"{photo.uri}: {photo.unreadable}")
+        return Restored(photo, None, error=f"{photo.uri}: {photo.unreadable}")
     try:
         file = read_rgc(read_bytes(photo.uri, fingerprint=photo.fingerprint), photo.uri)
     except Exception as error:  # one bad file never stops a run
-        return LoadedRgc(photo, None, f"{photo.uri}: {error}" if photo.uri not in str(error) else str(error))
-    return LoadedRgc(photo, file if iterations is None else file.first_iterations(iterations))
+        why = f"{photo.uri}: {error}" if photo.uri not in str(error) else str(error)
+        return Restored(photo, None, error=why)
+    return Restored(photo, file if iterations is None else file.first_iterations(iterations))
 
 
 class DecodeHandler(CodecHandler):
-    """`LoadedRgc`s to `Restored`, one at a time: batches would be no faster."""
+    """Decodes what `load_rgc` has read, one at a time: batches would be no faster."""
 
     def __init__(self, device: str, threads: int | None) -> None:
-        super().__init__(device, 1, _pixels, threads)
+        super().__init__(
+            device, 1, lambda loaded: loaded.file.width * loaded.file.height if loaded.file else 1, threads
+        )
 
     def run_inference(
-        self, batch: Sequence[LoadedRgc], model: Codec, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[Restored], model: Codec, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Restored]:
         return [self._decode(model, loaded) for loaded in batch]
 
-    def _decode(self, codec: Codec, loaded: LoadedRgc) -> Restored:
+    def _decode(self, codec: Codec, loaded: Restored) -> Restored:
         if loaded.file is None:
-            return Restored(loaded.photo, None, None, loaded.error)
+            return loaded
         try:
-            pixels = decode_pixels(codec, loaded.file)
+            return replace(loaded, pixels=decode_pixels(codec, loaded.file))
         except RgcError as error:
-            return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {error}")
+            return replace(loaded, error=f"{loaded.photo.uri}: {error}")
         except Exception as error:  # one bad file never stops a run
             end_if_broken(codec)
             _LOG.exception("%s: decoding failed", loaded.photo.uri)
-            return Restored(loaded.photo, None, None, f"{loaded.photo.uri}: {type(error).__name__}: {error}")
-        return Restored(loaded.photo, loaded.file, pixels)
+            return replace(loaded, error=f"{loaded.photo.uri}: {type(error).__name__}: {error}")
 
 
 def write_image(restored: Restored, wanted: Wanted, stop_path: str | None = None) -> RestoredRow:
@@ -200,7 +193,3 @@ def image_bytes(file: RgcFile, image: Image.Image, image_format: str) -> tuple[b
     except Exception as error:  # blocks of a crafted file may be anything
         what = f"{type(error).__name__}: {error}"
         raise RgcError(f"its metadata cannot be written as {image_format}: {what}") from error
-
-
-def _pixels(loaded: LoadedRgc) -> int:
-    return loaded.file.width * loaded.file.height if loaded.file else 1

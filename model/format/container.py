@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import Any
@@ -23,7 +23,11 @@ _ITERATION = struct.Struct(">BHI")  # in the header: level of the gain, quality,
 ITERATION_OVERHEAD = _CHUNK.size + _CRC.size + _ITERATION.size
 _QUALITY_UNIT = 65535
 _METADATA_CHUNKS = {"exif": b"EXIF", "icc_profile": b"ICCP", "xmp": b"XMPM", "alpha": b"ALPH"}
-_ORDER = [b"HEAD", b"SRCE", b"META", *_METADATA_CHUNKS.values(), b"ITER"]
+_PARSERS: dict[bytes, tuple[str, Callable[[bytes], Any]]] = {
+    b"SRCE": ("source", SourceRecord.from_json),
+    b"META": ("metadata", MetadataBlocks.from_bytes),
+}
+_ORDER = [b"HEAD", *_PARSERS, *_METADATA_CHUNKS.values(), b"ITER"]
 
 
 def stored_quality(ms_ssim: float) -> float:
@@ -134,10 +138,12 @@ def read_rgc(data: bytes, name: str = "data") -> RgcFile:
             break  # cut off in this chunk
         if kind == b"HEAD":
             fields, lengths = _parse_header(payload, name)
-        elif kind == b"SRCE":
-            fields["source"] = _parse_source(payload, name)
-        elif kind == b"META":
-            fields["metadata"] = _parse_metadata(payload, name)
+        elif kind in _PARSERS:
+            field_name, parse = _PARSERS[kind]
+            try:
+                fields[field_name] = parse(payload)
+            except ValueError as error:
+                raise RgcError(f"{name}: its {kind.decode()} chunk cannot be read: {error}") from error
         elif kind == b"ITER":
             codes.append(payload)
         elif kind in kinds:
@@ -240,17 +246,3 @@ def _parse_header(payload: bytes, name: str) -> tuple[dict[str, Any], list[int]]
         "ms_ssim": tuple(quality / _QUALITY_UNIT for _, quality, _ in announced),
     }
     return fields, [length for _, _, length in announced]
-
-
-def _parse_metadata(payload: bytes, name: str) -> MetadataBlocks:
-    try:
-        return MetadataBlocks.from_bytes(payload)
-    except ValueError as error:
-        raise RgcError(f"{name}: its META chunk is damaged: {error}") from error
-
-
-def _parse_source(payload: bytes, name: str) -> SourceRecord:
-    try:
-        return SourceRecord.from_json(payload)
-    except ValueError as error:
-        raise RgcError(f"{name}: its SRCE chunk cannot be read: {error}") from error

@@ -68,7 +68,9 @@ def read_photo(data: bytes) -> DecodedPhoto:
             warnings.simplefilter("ignore")  # of sizes, which are checked below
             return _read(data)
     except UnidentifiedImageError as error:
-        raise UnreadablePhotoError("no decoder recognises the file's content") from error
+        raise UnreadablePhotoError(
+            "no decoder recognises the file's content: it is damaged, or no photo"
+        ) from error
     except UnreadablePhotoError:
         raise
     except Exception as error:  # decoders raise nearly anything on broken files
@@ -141,7 +143,7 @@ def _decoded(
 
 
 def _for_pillow(data: bytes, parts: Sequence[jpeg.Segment]) -> bytes:
-    """The file without what Pillow need not see to read the pixels, and might stumble over.
+    """The file without what Pillow does not need for the pixels and may fail on.
 
     A JPEG without its end marker is given one; of a TIFF only the first picture is left, and no orientation.
     """
@@ -164,7 +166,7 @@ def _blocks(data: bytes, container: str, parts: Sequence[jpeg.Segment]) -> Found
 
 
 def _check_whole(data: bytes, parts: Sequence[jpeg.Segment]) -> None:
-    """Of a JPEG without an end marker: whether its pixels are all there.
+    """Checks that the pixels of a JPEG without an end marker are all there.
 
     Bytes that are put after its end must not show in the picture.
 

@@ -40,7 +40,7 @@ def image_file(
         OSError, ValueError: the container has no room for so large an image.
     """
     is_own = metadata is not None and metadata.format == container
-    if image.mode in ("L", "LA") and not is_own and _is_of_colour(seen.icc_profile):
+    if image.mode in ("L", "LA") and not is_own and seen.icc_profile[16:20] == b"RGB ":
         image = image.convert("RGB" if image.mode == "L" else "RGBA")
     if metadata is None:
         metadata = MetadataBlocks("")
@@ -50,16 +50,21 @@ def image_file(
         could_not.append("its alpha channel")
     image = image.copy()
     image.info = {}
-    return _WRITERS[container](image, blocks, could_not), could_not
+    if container == "JPEG":
+        return jpeg.apply(blocks, _saved(image, "JPEG")), could_not
+    if container == "PNG":
+        return png.apply(blocks, _saved(image, "PNG")), could_not
+    if container == "WEBP":
+        return webp.apply(blocks, _saved(image, "WEBP"), *image.size), could_not
+    if container == "AVIF":
+        data, not_written = _avif(image, blocks)
+        return data, [*could_not, *not_written]
+    return (_tiff if container == "TIFF" else _heif)(image, blocks), could_not
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     opaque = image.convert(image.mode.removesuffix("A"))
     return Image.composite(opaque, Image.new(opaque.mode, image.size, "white"), image.getchannel("A"))
-
-
-def _is_of_colour(profile: bytes) -> bool:
-    return profile[16:20] == b"RGB "
 
 
 def _saved(image: Image.Image, container: str, **options: Any) -> bytes:
@@ -68,26 +73,14 @@ def _saved(image: Image.Image, container: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _jpeg(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
-    return jpeg.apply(blocks, _saved(image, "JPEG"))
-
-
-def _png(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
-    return png.apply(blocks, _saved(image, "PNG"))
-
-
-def _webp(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
-    return webp.apply(blocks, _saved(image, "WEBP"), *image.size)
-
-
-def _tiff(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+def _tiff(image: Image.Image, blocks: list[Block]) -> bytes:
     pixels = np.array(image)
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     has_alpha = image.mode in ("LA", "RGBA")
     return tiff.write(blocks, pixels, image.mode in ("L", "LA"), 2 if has_alpha else None)
 
 
-def _heif(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> bytes:
+def _heif(image: Image.Image, blocks: list[Block]) -> bytes:
     if image.mode == "LA":
         image = image.convert("RGBA")
     options = heif.heif_options(blocks)
@@ -97,13 +90,9 @@ def _heif(image: Image.Image, blocks: list[Block], _could_not: list[str]) -> byt
     return buffer.getvalue()
 
 
-def _avif(image: Image.Image, blocks: list[Block], could_not: list[str]) -> bytes:
+def _avif(image: Image.Image, blocks: list[Block]) -> tuple[bytes, list[str]]:
     options, replacements, not_written = heif.avif_options(blocks)
-    could_not += not_written
     data = _saved(image, "AVIF", **options)
     for stand_in, content in replacements:
         data = data.replace(stand_in, content, 1)
-    return heif.with_nclx(blocks, data)
-
-
-_WRITERS = {"JPEG": _jpeg, "PNG": _png, "WEBP": _webp, "TIFF": _tiff, "HEIF": _heif, "AVIF": _avif}
+    return heif.with_nclx(blocks, data), not_written

@@ -16,12 +16,12 @@ from pipeline.audit.manifests import (
     data_errors,
     find_manifests,
     literal,
+    manifest_uris,
     new_database,
     query,
     read_files,
 )
 from pipeline.audit.report import format_bytes
-from transforms.manifest.reading import manifest_files
 from transforms.storage.files import is_remote
 
 _CHANGED = 10
@@ -114,7 +114,7 @@ def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Com
     """
     with new_database() as (database, scratch):
         files = find_manifests(database, manifests, scratch)
-        if _is_there(run):
+        if manifest_uris(run):
             earlier, rows, earlier_rows = find_manifests(database, [run], scratch), "TRUE", "TRUE"
             files = _others(files, earlier)
         else:
@@ -140,13 +140,6 @@ def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Com
                 quality_changed=query(database, _changed_most("ms_ssim")),
                 skipped=query(database, "FROM skipped ORDER BY uri"),
             )
-
-
-def _is_there(run: str) -> bool:
-    try:
-        return bool(manifest_files(run))
-    except (OSError, ValueError) as error:
-        raise ManifestError(str(error)) from error
 
 
 def _others(files: Sequence[ManifestFile], earlier: Sequence[ManifestFile]) -> list[ManifestFile]:

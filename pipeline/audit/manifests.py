@@ -6,19 +6,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.manifest.reading import manifest_files
+from transforms.manifest.reading import local_copy, manifest_files
 from transforms.manifest.runs import incomplete_runs
 from transforms.manifest.schema import SCHEMA, ColumnsError, NewerManifestError, known_columns
-from transforms.storage.files import is_remote, read_bytes
 
 _SQL_TYPES = {pa.string(): "VARCHAR", pa.int32(): "INTEGER", pa.int64(): "BIGINT", pa.float64(): "DOUBLE"}
 _MEMORY = "1GB"  # for DuckDB; the process has some 500 MB of libraries besides
@@ -200,17 +197,13 @@ def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> tuple[Any, str]:
     """What DuckDB reads in a query with this condition: all but the condition, and that as JSON."""
     query = f"SELECT * FROM latest WHERE (\n{where}\n)"
     (text,) = database.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0]
-    parsed = json.loads(text, object_hook=_without_places)
+    parsed = json.loads(text, object_pairs_hook=lambda node: {k: v for k, v in node if k != "query_location"})
     if parsed["error"]:
         raise WhereError(f"{where}: {parsed['error_message']}")
     if len(parsed["statements"]) != 1 or "where_clause" not in parsed["statements"][0]["node"]:
         raise WhereError(f"{where}: more than one condition")
     condition = json.dumps(parsed["statements"][0]["node"].pop("where_clause"))
     return parsed, condition
-
-
-def _without_places(node: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in node.items() if name != "query_location"}
 
 
 @contextmanager
@@ -262,11 +255,16 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _list(manifest: str) -> list[str]:
+def manifest_uris(manifest: str) -> list[str]:
+    """Its Parquet files; none if it is no manifest. Raises ManifestError if it cannot be listed."""
     try:
-        files = manifest_files(manifest)
+        return manifest_files(manifest)
     except (OSError, ValueError) as error:
         raise ManifestError(str(error)) from error
+
+
+def _list(manifest: str) -> list[str]:
+    files = manifest_uris(manifest)
     if not files and (stopped := incomplete_runs(manifest)):
         runs = ", ".join(run.run_id for run in stopped)
         raise ManifestError(f"{manifest}: no rows: run {runs} was stopped, or still goes on")
@@ -278,17 +276,9 @@ def _list(manifest: str) -> list[str]:
 def _inspect(uri: str, scratch: str) -> ManifestFile | str:
     """A manifest's file, or the reason why it is none."""
     try:
-        return _read_footer(uri, _local_copy(uri, scratch))
+        return _read_footer(uri, local_copy(uri, scratch))
     except (pa.ArrowException, OSError, ColumnsError) as error:
         return " ".join(str(error).removeprefix(f"{uri}: ").split())
-
-
-def _local_copy(uri: str, scratch: str) -> str:
-    if not is_remote(uri):
-        return uri
-    path = Path(scratch, f"{uuid4().hex}.parquet")
-    path.write_bytes(read_bytes(uri))
-    return str(path)
 
 
 def _read_footer(uri: str, path: str) -> ManifestFile:

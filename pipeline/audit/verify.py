@@ -381,6 +381,6 @@ def print_verification(verification: Verification, console: Console) -> None:
 
 
 def print_safe_to_delete(verification: Verification, console: Console) -> None:
-    console.print(f"{len(verification.safe)} originals may go", highlight=False)
+    console.print(f"{len(verification.safe)} originals may be deleted", highlight=False)
     for why, photos in verification.not_safe.most_common():
-        console.print(f"{photos} may not: {why}", highlight=False, markup=False)
+        console.print(f"{photos} must stay: {why}", highlight=False, markup=False)

@@ -1,5 +1,7 @@
 """Options and arguments that several commands share: their types, and checks that name the one at fault."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -27,11 +29,22 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
-def _in_a_known_store(uri: str) -> str:
+@contextmanager
+def naming(option: str | None) -> Iterator[None]:
+    """Makes what is wrong with an option or argument a wrong call, which names it.
+
+    Args:
+        option: None where typer knows it.
+    """
     try:
+        yield
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
+
+
+def _in_a_known_store(uri: str) -> str:
+    with naming(None):
         is_remote(uri)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
     return uri
 
 
@@ -57,10 +70,8 @@ def read_settings(target_ms_ssim: float | None, max_bpp: float | None, iteration
     names = [name for name, value in given.items() if value is not None]
     if len(names) > 1:
         raise typer.BadParameter(f"{' and '.join(names)} exclude each other")
-    try:
+    with naming(names[0] if names else None):
         return check_settings(target_ms_ssim, max_bpp, iterations)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=names[0]) from error
 
 
 def read_targets(text: str) -> list[float]:
@@ -76,19 +87,14 @@ def read_targets(text: str) -> list[float]:
 
 
 def find_device(device: Device) -> str:
-    try:
+    with naming("--device"):
         return choose_device(device)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--device") from error
 
 
 def check_destination(source: str, destination: str, overwrite: bool, name: str) -> None:
     """Raises typer.BadParameter if the destination is there and must not be overwritten, or is the source."""
-    try:
+    with naming(name):
         if is_same_file(source, destination):
-            raise typer.BadParameter(f"{destination} is {source} itself", param_hint=name)
+            raise ValueError(f"{destination} is {source} itself")
         if not overwrite and find_status(destination) is not None:
-            text = f"{destination} is there already; --overwrite writes over it"
-            raise typer.BadParameter(text, param_hint=name)
-    except (OSError, ValueError) as error:
-        raise typer.BadParameter(str(error), param_hint=name) from error
+            raise ValueError(f"{destination} is there already; --overwrite writes over it")

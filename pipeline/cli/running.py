@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 import typer
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.cli.options import Device, find_device
+from pipeline.cli.options import Device, find_device, naming
 from pipeline.cli.terminal import fail, stderr, stdout
 from pipeline.runners.dataflow import choose_dataflow_options
 from pipeline.runners.interruption import EXIT_STATUS
@@ -39,26 +39,18 @@ def read_beam_options(arguments: list[str]) -> PipelineOptions:
 
 def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
     """Finds out before the run what would make all of it fail; returns what INPUT names."""
-    try:
+    with naming("--runner"):
         check_runner(options)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--runner") from error
-    try:
+    with naming(None):  # it names several
         choose_dataflow_options(options)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    try:
+    with naming("--job_endpoint"):
         wait_for_the_job(options)
-    except OSError as error:
-        raise typer.BadParameter(str(error), param_hint="--job_endpoint") from error
     if is_local(options):
         find_device(device)
     if is_dataflow(options) and device == Device.CPU:
         raise typer.BadParameter("on Dataflow the codec runs on GPUs", param_hint="--device")
-    try:
+    with naming("INPUT"):
         return find_source(source)
-    except OSError as error:
-        raise typer.BadParameter(str(error), param_hint="INPUT") from error
 
 
 @contextmanager

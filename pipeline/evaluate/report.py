@@ -84,7 +84,12 @@ def compare(
     return Evaluation(
         {name: _fingerprint(photo) for name, photo in photos.items()},
         curves,
-        {axis.name: {name: _rates(curve, axis) for name, curve in curves.items()} for axis in AXES},
+        {
+            axis.name: {
+                name: [rate_at(curve, axis, mark) for mark in axis.marks] for name, curve in curves.items()
+            }
+            for axis in AXES
+        },
         {
             axis.name: {
                 name: bd_rate(curve, curves["rgc"], axis) for name, curve in curves.items() if name != "rgc"
@@ -93,10 +98,6 @@ def compare(
         },
         made,
     )
-
-
-def _rates(curve: Sequence[RatePoint], axis: Axis) -> list[float | None]:
-    return [rate_at(curve, axis, mark) for mark in axis.marks]
 
 
 def _fingerprint(photo: DecodedPhoto) -> str:
@@ -156,16 +157,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 
 def _print_points(evaluation: Evaluation, console: Console) -> None:
-    columns = (
-        "target",
-        "bits/pixel",
-        "MS-SSIM",
-        "PSNR",
-        "SSIMULACRA2",
-        "its median",
-        "Butteraugli",
-        "border",
-    )
+    columns = "target", "bits/pixel", "MS-SSIM", "PSNR", "SSIMULACRA2", "its median", "Butteraugli", "border"
     table = Table(*columns, title="rgc's points; border: error of the outermost four pixels over that inside")
     for point in evaluation.curves["rgc"]:
         distance = "-" if point.butteraugli is None else f"{point.butteraugli:.3f}"

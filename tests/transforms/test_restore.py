@@ -21,7 +21,6 @@ from transforms.elements import Photo
 from transforms.manifest.restored import Wanted
 from transforms.restore import (
     DecodeHandler,
-    LoadedRgc,
     Restored,
     image_bytes,
     image_name,
@@ -63,7 +62,7 @@ def test_a_broken_gpu_fails_the_bundle(
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(tiny_codec, "decode", breaks)
-    batch, handler = [LoadedRgc(Photo("a.rgc", "a.rgc", 1, ""), file)], DecodeHandler("cpu", None)
+    batch, handler = [Restored(Photo("a.rgc", "a.rgc", 1, ""), file)], DecodeHandler("cpu", None)
     (restored,) = handler.run_inference(batch, tiny_codec)
     assert "unspecified launch failure" in restored.error
     tiny_codec.device = torch.device("meta")
@@ -75,8 +74,7 @@ def test_a_name_that_is_no_path_is_not_written(tmp_path: Path) -> None:
     """`find_files` says so of an object that is called ../x.rgc."""
     loaded = load_rgc(Photo("gs://archive/codes/../x.rgc", "../x.rgc", 1, "1-1-x", "no path"), None)
     assert loaded.file is None and loaded.error == "gs://archive/codes/../x.rgc: no path"
-    restored = Restored(loaded.photo, None, None, loaded.error)
-    assert write_image(restored, wanted(tmp_path / "a" / "b")).image_uri is None
+    assert write_image(loaded, wanted(tmp_path / "a" / "b")).image_uri is None
     assert not list(tmp_path.iterdir())
 
 

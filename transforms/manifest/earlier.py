@@ -4,7 +4,6 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from weakref import WeakValueDictionary
 
@@ -12,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from transforms.manifest.reading import local_copy
 from transforms.manifest.rows import Run
 from transforms.manifest.schema import SCHEMA, ColumnsError, NewerManifestError, with_all_columns
-from transforms.storage.files import is_remote, read_bytes
 
 _LOG = logging.getLogger(__name__)
 _DOWNLOADS = 8  # at a time, of some 40 MB each
@@ -23,13 +22,13 @@ _UNREADABLE = (pa.ArrowException, OSError, ColumnsError, NewerManifestError)
 
 
 class EarlierRows:
-    """The rows of `files`, of the run that comes first if there are several of one photo.
+    """The rows of `files`; where a photo has several, the first file's come first.
 
     Rows count if their model and settings are `run`'s and their URIs begin with `base`. Rows that `failed` do
     not: these photos are tried again. Files that cannot be read are passed over.
 
-    Files are sorted by URI. So whoever asks in that order, for neighbours at a time, has each row group read
-    once, and one of each file held in memory.
+    Files are sorted by URI. If photos are asked for in that order, neighbours together, each row group is
+    read once, and one group of each file is held in memory.
     """
 
     def __init__(self, files: Sequence[str], run: Run, base: str) -> None:
@@ -95,19 +94,15 @@ class _Copies:
     def __init__(self, uris: Sequence[str]) -> None:
         self._folder = TemporaryDirectory(prefix="rgc-manifests-")
         with ThreadPoolExecutor(_DOWNLOADS) as threads:
-            paths = threads.map(self._copy, range(len(uris)), uris)
+            paths = threads.map(self._copy, uris)
             self.paths: dict[str, str | None] = dict(zip(uris, paths, strict=True))
 
-    def _copy(self, number: int, uri: str) -> str | None:
-        if not is_remote(uri):
-            return uri
-        path = Path(self._folder.name, f"{number}.parquet")
+    def _copy(self, uri: str) -> str | None:
         try:
-            path.write_bytes(read_bytes(uri))
+            return local_copy(uri, self._folder.name)
         except OSError as error:
             _LOG.warning("%s: cannot be read and is passed over: %s", uri, error)
             return None
-        return str(path)
 
 
 _IN_USE: WeakValueDictionary[tuple[str, ...], _Copies] = WeakValueDictionary()

@@ -1,9 +1,12 @@
 """Finding and reading manifests."""
 
+from pathlib import Path
+from uuid import uuid4
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms.storage.files import join, list_folder, read_bytes
+from transforms.storage.files import is_remote, join, list_folder, read_bytes
 
 SUFFIX = ".parquet"
 
@@ -28,6 +31,15 @@ def files_ending(ending: str, manifest: str) -> list[str]:
         if files := sorted(file.uri for file in list_folder(folder) if file.uri.endswith(ending)):
             return files
     return []
+
+
+def local_copy(uri: str, folder: str) -> str:
+    """A path of the file on this machine: its own, or that of a copy in `folder`. Raises OSError."""
+    if not is_remote(uri):
+        return uri
+    path = Path(folder, f"{uuid4().hex}{SUFFIX}")
+    path.write_bytes(read_bytes(uri))
+    return str(path)
 
 
 def read_table(uri: str) -> pa.Table:

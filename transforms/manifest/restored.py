@@ -129,15 +129,10 @@ class SkipRestored(beam.PTransform):
         return (
             {"files": keyed, "earlier": earlier}
             | beam.CoGroupByKey()
-            | "Joined" >> beam.FlatMap(_joined)
+            | "Join"
+            >> beam.FlatMapTuple(lambda _, of: [(photo, list(of["earlier"])) for photo in of["files"]])
             | "Skip" >> beam.ParDo(split).with_outputs(DONE, TO_DO)
         )
-
-
-def _joined(grouped: tuple[str, dict[str, Any]]) -> Iterator[tuple[Photo, list[RestoredRow]]]:
-    _, found = grouped
-    for photo in found["files"]:
-        yield photo, list(found["earlier"])
 
 
 def _split(joined: tuple[Photo, list[RestoredRow]], wanted: Wanted) -> TaggedOutput:

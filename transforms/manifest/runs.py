@@ -28,12 +28,17 @@ class RunRecord:
     rows: int | None = None
 
     @property
+    def work(self) -> tuple[str, str, str]:
+        """What it was to do: runs of equal work leave equal rows."""
+        return self.source, self.model, self.settings
+
+    @property
     def is_complete(self) -> bool:
         return self.found is not None and self.found == self.rows
 
 
 def begin_run(folder: str, record: RunRecord) -> None:
-    """Leaves a record in the folder of a run's manifest, before there is anything else of it.
+    """Writes a run's record into the folder of its manifest, before anything else is there.
 
     Raises:
         OSError: it cannot be written.
@@ -92,10 +97,9 @@ def newest_files(manifest: str, wanted: RunRecord) -> list[str]:
 
 
 def incomplete_runs(manifest: str) -> list[RunRecord]:
-    """Runs that were stopped, or still go on, and that no later run has made good.
+    """Runs that were stopped, or still go on, and have no later, complete run of the same work.
 
-    A later one has that is complete, of the same source, model and settings. Runs of an earlier rgc have left
-    no record.
+    Runs of an earlier rgc have left no record.
 
     Args:
         manifest: as `manifest_files` takes it.
@@ -104,21 +108,9 @@ def incomplete_runs(manifest: str) -> list[RunRecord]:
         uris = [f"{manifest.rpartition('/')[0] or '.'}/{_NAME}"]
     else:
         uris = files_ending(f"/{_NAME}", manifest)
-    records = [record for record in map(_read, uris) if record is not None]
-    complete: dict[tuple[str, str, str], str] = {}
-    for record in records:
-        if record.is_complete:
-            work = (record.source, record.model, record.settings)
-            complete[work] = max(complete.get(work, ""), record.run_id)
-    return sorted(
-        (
-            record
-            for record in records
-            if not record.is_complete
-            and record.run_id > complete.get((record.source, record.model, record.settings), "")
-        ),
-        key=lambda record: record.run_id,
-    )
+    in_order = sorted(filter(None, map(_read, uris)), key=lambda record: record.run_id)
+    complete = {record.work: record.run_id for record in in_order if record.is_complete}
+    return [r for r in in_order if not r.is_complete and r.run_id > complete.get(r.work, "")]
 
 
 def _read(uri: str) -> RunRecord | None:

@@ -30,9 +30,7 @@ def main() -> None:
     while True:
         try:
             data = bytes(receive(requests, most=sys.maxsize))  # which the parent has in memory, too
-        except BrokenMessageError:  # the parent has closed it, or is gone
-            return
-        except MemoryError:
+        except (BrokenMessageError, MemoryError):  # the parent has closed it, is gone, or sent too much
             return
         _limit(resource.RLIMIT_CPU, int(time.process_time()) + seconds + 1)
         _answer(answers, data, complaints)

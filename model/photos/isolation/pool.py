@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -94,10 +95,8 @@ class _Child:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
-                try:
+                with suppress(OSError):  # what could not be written
                     stream.close()
-                except OSError:  # what could not be written
-                    continue
 
 
 class DecoderPool:
@@ -164,7 +163,7 @@ def read_photo_in_child(data: bytes) -> DecodedPhoto:
 
 @lru_cache(maxsize=1)
 def _pool(_process: int) -> DecoderPool:
-    """Of a process by its number: one that was forked must not talk to its parent's children."""
+    """The pool of one process: one that was forked must not talk to its parent's children."""
     pool = DecoderPool()
     atexit.register(pool.close)
     return pool

@@ -1,6 +1,7 @@
 """Everything on the page that is read from the manifests."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +25,7 @@ _COLUMNS = (
     "source_uri, status, source_format, width, height, source_bytes, source_bytes - saved_bytes, "
     f"round(bits_per_pixel, 4), round(ms_ssim, 5), left(reason, {_TEXT})"
 )
-# Of many photos, the table has the first ones by each of these orders.
+# If there are more photos than these, the table has the first ones by each of these orders.
 _BY_CHANCE = "hash(source_uri)"  # the same ones each time
 _AT_RANDOM = MAX_PHOTOS - 900
 _SAMPLES = (
@@ -106,7 +107,8 @@ def read_content(database: duckdb.DuckDBPyConnection, report: AuditReport) -> Co
         read_distribution(database, "ms_ssim", targets),
         read_distribution(database, "bits_per_pixel", rates),
         folder_bars(database),
-        _read_photos(database, report.totals["photos"], _common_folder(first_uri, last_uri)),
+        # All names lie between these two, so what they have in common all have.
+        _read_photos(database, report.totals["photos"], os.path.commonprefix([first_uri, last_uri])),  # noqa: RUF071
         _read_worst(database),
     )
 
@@ -142,21 +144,13 @@ def _date(microseconds: int | None) -> str:
     return f"{time.day} {time:%B %Y, %H:%M} UTC"
 
 
-def _read_photos(database: duckdb.DuckDBPyConnection, photos: int, root: str) -> Photos:
-    fits = photos <= MAX_PHOTOS
+def _read_photos(database: duckdb.DuckDBPyConnection, photos: int, prefix: str) -> Photos:
+    fits, root = photos <= MAX_PHOTOS, prefix[: prefix.rfind("/") + 1]
     rows: dict[str, list[Any]] = {}
     for is_drawn, sql in _samples(fits):
         for uri, *values in database.execute(sql).fetchall():
             rows.setdefault(uri, [uri.removeprefix(root), *values, is_drawn])
     return Photos(root, list(rows.values()), None if fits else _AT_RANDOM)
-
-
-def _common_folder(first: str, last: str) -> str:
-    """The folder that all names between these two have in common."""
-    equal = 0
-    while equal < min(len(first), len(last)) and first[equal] == last[equal]:
-        equal += 1
-    return first[: first.rfind("/", 0, equal) + 1]
 
 
 def _samples(fits: bool) -> Iterator[tuple[bool, str]]:

@@ -41,7 +41,7 @@ def audit(
     """Sum up what manifests say, for people, machines or as a page; and verify it."""
     count = _photos_to_verify(verified, safe_to_delete)
     if run is not None and (html or verified):
-        raise typer.BadParameter("stands alone", param_hint="--compare")
+        raise typer.BadParameter("goes with neither --html nor --verify", param_hint="--compare")
     device_found = find_device(device)
     if safe_to_delete is not None:
         _write_list(safe_to_delete, [])  # fails at once if it cannot be written; removes an earlier call's

@@ -54,10 +54,8 @@ def compress(
     settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
     found, output = check_run(absolute(source), device, beam_options), absolute(output)
     if inventory is not None:
-        try:
+        with options.naming("--inventory"):
             found = with_inventory(found, absolute(inventory))
-        except (OSError, ValueError) as error:
-            raise typer.BadParameter(str(error), param_hint="--inventory") from error
     job = CompressJob(found, output, settings, new_run(settings))
     execution = choose_execution(beam_options, device, max_batch_pixels)
     with writing_to_output(output, OUTPUT_FOLDERS), waiting_for_a_run():

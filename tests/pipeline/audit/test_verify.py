@@ -356,7 +356,7 @@ def test_objects(
     rgc("compress", "gs://archive/photos", "gs://archive/out", *TARGET)
     listed = "gs://archive/originals.txt"
     read: list[str] = []
-    counting = "pipeline.audit.manifests.read_bytes"
+    counting = "transforms.manifest.reading.read_bytes"
     monkeypatch.setattr(counting, lambda uri: read.append(uri) or read_bytes(uri))
     arguments = ["audit", "gs://archive/out", "--verify", "all", "--safe-to-delete", listed]
     result = rgc(*arguments, "--html", "gs://archive/audit.html")
