@@ -45,10 +45,15 @@ class View:
     density: tuple[float, float] | None = None
     others: tuple[str, ...] = ()
 
-
-def more(name: str, contents: Sequence[bytes]) -> tuple[str, ...]:
-    """What is there beside the first of a kind, for formats that hold one of it, in words."""
-    return tuple(f"{size(data)} more of {name}" for data in contents[1:])
+    @classmethod
+    def of_first(
+        cls, exifs: Sequence[bytes], packets: Sequence[bytes], profiles: Sequence[bytes], others: list[str]
+    ) -> "View":
+        """The first EXIF, XMP and ICC profile: other containers hold one. What is more of them is named."""
+        kinds = {"EXIF": exifs, "XMP": packets, "ICC profile": profiles}
+        exif, xmp, icc_profile = (b"".join(contents[:1]) for contents in kinds.values())
+        more = (f"{size(data)} more of {name}" for name, contents in kinds.items() for data in contents[1:])
+        return cls(exif, icc_profile, xmp, others=(*others, *more))
 
 
 def size(data: bytes) -> str:

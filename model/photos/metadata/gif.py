@@ -1,9 +1,10 @@
 """GIF: its comments and applications' extensions. No picture is written as GIF again: others hold them."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from model.format.metadata import Block, MetadataBlocks
-from model.photos.metadata.common import Found, View, more, size
+from model.photos.metadata.common import Found, View, size
 
 _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL, _COMMENT, _TEXT, _APPLICATION = 0xF9, 0xFE, 0x01, 0xFF
@@ -79,9 +80,5 @@ def view(metadata: MetadataBlocks) -> View:
     packets = [data[len(_XMP) :] for data in applications if data.startswith(_XMP)]
     profiles = [data[len(_ICC) :] for data in applications if data.startswith(_ICC)]
     others = [f"{size(data)} of {data[:11]!r}" for data in applications if not data.startswith((_XMP, _ICC))]
-    return View(
-        icc_profile=b"".join(profiles[:1]),
-        xmp=b"".join(packets[:1]),
-        comments=tuple(data.decode("latin-1") for data in metadata.of_kind("comment")),
-        others=(*others, *more("XMP", packets), *more("ICC profile", profiles)),
-    )
+    comments = tuple(data.decode("latin-1") for data in metadata.of_kind("comment"))
+    return replace(View.of_first((), packets, profiles, others), comments=comments)

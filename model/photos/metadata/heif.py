@@ -16,7 +16,7 @@ import pillow_heif
 
 from model.format.metadata import MOST_IN_A_KIND, Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import Found, View, more, size
+from model.photos.metadata.common import Found, View, size
 
 _FILE_BOXES = {b"ftyp", b"meta", b"mdat", b"free", b"skip"}  # of a picture alone
 _META_BOXES = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"idat", b"dinf", b"grpl", b"free"}
@@ -50,8 +50,6 @@ NCLX = ("color_primaries", "transfer_characteristics", "matrix_coefficients", "f
 _NCLX = struct.Struct(">HHHB")
 _TIFF_STARTS = (b"II*\0", b"MM\0*")
 _XMP_TYPE = "application/rdf+xml"
-
-
 _STAND_IN = b"II*\0\x08\0\0\0\0\0\0\0\0\0"  # EXIF without a tag
 
 
@@ -227,7 +225,7 @@ def _structure(payload: bytes) -> bytes:
 
 
 def turned(blocks: Iterable[Block], _applied: int) -> list[Block]:
-    """The blocks of an upright picture. The container turns it: what EXIF says is of no account."""
+    """The blocks of an upright picture. The container turns it: what EXIF says does not count."""
     return [_turned(block) for block in blocks]
 
 
@@ -260,12 +258,7 @@ def view(metadata: MetadataBlocks) -> View:
     profiles = [block.data for block in metadata.blocks if block.kind.startswith("colr ")]
     known = ("item Exif", f"item mime {_XMP_TYPE}", "colr ", "nclx")
     others = [f"{size(b.data)} of {b.kind}" for b in metadata.blocks if not b.kind.startswith(known)]
-    return View(
-        exif=b"".join(exifs[:1]),
-        icc_profile=b"".join(profiles[:1]),
-        xmp=b"".join(packets[:1]),
-        others=(*others, *more("EXIF", exifs), *more("XMP", packets)),
-    )
+    return View.of_first(exifs, packets, profiles[:1], others)
 
 
 def blocks_of(view: View) -> tuple[list[Block], list[str]]:

@@ -3,11 +3,11 @@
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import EXIF_HEADER, Found, View, more, size
+from model.photos.metadata.common import EXIF_HEADER, Found, View, size
 from model.photos.metadata.tiff_directories import Reader, whole_numbers
 
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
@@ -120,7 +120,7 @@ def _kind(marker: int) -> str | None:
 
 
 def orientation(blocks: Iterable[Block]) -> int:
-    """Of the first EXIF that has one, else of XMP."""
+    """The orientation in the first EXIF that has one, else in XMP."""
     app1 = [block.data for block in blocks if block.kind == "APP1"]
     found = [exif.orientation(data) for data in app1 if data.startswith(EXIF_HEADER)]
     found += [xmp.orientation(data) for data in app1 if data.startswith(XMP_HEADER)]
@@ -168,15 +168,9 @@ def view(metadata: MetadataBlocks) -> View:
             others += [f"{size(data[14:])} of thumbnail"] * (len(data) > 14)
         elif not (kind == "APP14" and data.startswith(_ADOBE)):  # which is about how pixels are stored
             others.append(f"{size(data)} of {kind}")
-    return View(
-        exif=b"".join(exifs[:1]),
-        icc_profile=b"".join(part[2:] for part in sorted(icc)),
-        xmp=b"".join(packets[:1]),
-        iptc=iptc,
-        comments=tuple(comments),
-        density=_density(metadata),
-        others=(*others, *more("EXIF", exifs), *more("XMP", packets)),
-    )
+    profiles = [b"".join(part[2:] for part in sorted(icc))]
+    seen = View.of_first(exifs, packets, profiles, others)
+    return replace(seen, iptc=iptc, comments=tuple(comments), density=_density(metadata))
 
 
 def _text(data: bytes) -> str:
@@ -196,7 +190,7 @@ def _density(metadata: MetadataBlocks) -> tuple[float, float] | None:
 
 
 def _iptc(photoshop: bytes) -> bytes:
-    """The IPTC records in Photoshop's resources, where they are all that can be taken elsewhere."""
+    """The IPTC records in Photoshop's resources. Other containers hold nothing else of these."""
     at = photoshop.find(_IPTC_RESOURCE)
     if at < 0 or len(photoshop) < at + 12:
         return b""

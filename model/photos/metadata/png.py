@@ -4,11 +4,12 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import Found, View, more, size
+from model.photos.metadata.common import Found, View, size
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = b"XML:com.adobe.xmp"
@@ -146,7 +147,7 @@ def _with_raw_profile(text: bytes, profile: bytes) -> bytes:
 
 
 def orientation(blocks: Iterable[Block]) -> int:
-    """Of the first EXIF that has one, else of XMP."""
+    """The orientation in the first EXIF that has one, else in XMP."""
     blocks = list(blocks)
     of_exif = [exif.orientation(block.data) for block in blocks if block.kind == "eXIf"]
     of_xmp = []
@@ -227,15 +228,9 @@ def view(metadata: MetadataBlocks) -> View:
         if len(data) == 9 and data[8] == 1:
             across, down = struct.unpack_from(">II", data)
             density = across / _METRE, down / _METRE
-    return View(
-        exif=b"".join(exifs[:1]),
-        icc_profile=icc,
-        xmp=b"".join(packets[:1]),
-        iptc=iptc,
-        comments=tuple(comments),
-        density=density,
-        others=(*others, *more("EXIF", exifs), *more("XMP", packets), *more("ICC profile", profiles)),
-    )
+    profiles[:1] = [icc]
+    seen = View.of_first(exifs, packets, profiles, others)
+    return replace(seen, iptc=iptc, comments=tuple(comments), density=density)
 
 
 def blocks_of(view: View) -> tuple[list[Block], list[str]]:

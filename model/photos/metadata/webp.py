@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
-from model.photos.metadata.common import Found, View, more, size
+from model.photos.metadata.common import Found, View, size
 
 _STORAGE = {b"VP8 ", b"VP8L", b"VP8X", b"ALPH"}
 _FRAMES = {b"ANIM", b"ANMF"}
@@ -44,7 +44,7 @@ def read(data: bytes) -> Found:
 
 
 def orientation(blocks: Iterable[Block]) -> int:
-    """Of EXIF, else of XMP."""
+    """The orientation in EXIF, else in XMP."""
     blocks = list(blocks)
     found = [exif.orientation(block.data) for block in blocks if block.kind == "EXIF"]
     found += [xmp.orientation(block.data) for block in blocks if block.kind == "XMP "]
@@ -73,12 +73,7 @@ def view(metadata: MetadataBlocks) -> View:
     profiles, packets = list(metadata.of_kind("ICCP")), list(metadata.of_kind("XMP "))
     known = (_PIXELS, *_FLAGS)
     others = [f"{size(b.data)} of {b.kind}" for b in metadata.blocks if b.kind not in known]
-    return View(
-        exif=b"".join(exifs[:1]),
-        icc_profile=b"".join(profiles[:1]),
-        xmp=b"".join(packets[:1]),
-        others=(*others, *more("EXIF", exifs), *more("XMP", packets), *more("ICC profile", profiles)),
-    )
+    return View.of_first(exifs, packets, profiles, others)
 
 
 def blocks_of(view: View) -> tuple[list[Block], list[str]]:
