@@ -16,7 +16,7 @@ from model.format.metadata import MetadataBlocks
 from model.photos.colour import view_with_profile
 from model.photos.errors import UnreadablePhotoError
 from model.photos.metadata import containers, exif, heif, jpeg, png, tiff, tiff_pictures, xmp
-from model.photos.metadata.common import Found
+from model.photos.metadata.common import Found, View
 from model.photos.pixels import Pixels, Plane, eight_bits, oriented
 
 pillow_heif.register_heif_opener()
@@ -86,7 +86,7 @@ def decode_image(image: Image.Image) -> DecodedPhoto:
     structure, packet = _exif(image), _xmp(image)
     if orientation != 1:
         structure, packet = exif.turned(structure, orientation), xmp.reset_orientation(packet)
-    return _decoded(pixels, orientation, image.format or "RAW", structure, profile, packet)
+    return _decoded(pixels, orientation, image.format or "RAW", View(structure, profile, packet))
 
 
 def _read(data: bytes) -> DecodedPhoto:
@@ -100,9 +100,8 @@ def _read(data: bytes) -> DecodedPhoto:
         if container == "AVIF":  # Pillow says in EXIF what the container asks for
             orientation = _orientation(image)
         if image.mode == "CMYK":  # its profile is hidden from Pillow, see `_for_pillow`
-            image.info["icc_profile"] = containers.view(
-                MetadataBlocks(container, tuple(found.blocks))
-            ).icc_profile
+            seen = containers.view(MetadataBlocks(container, tuple(found.blocks)))
+            image.info["icc_profile"] = seen.icc_profile
         if container == "JPEG":
             _check_whole(data, parts)
         low_bytes = _png_low_bytes(data) if container == "PNG" and found.bits == 16 else None
@@ -118,20 +117,17 @@ def _read(data: bytes) -> DecodedPhoto:
     metadata = MetadataBlocks(container, tuple(blocks))
     if why := metadata.why_too_much():
         raise UnreadablePhotoError(why)
-    seen = view_with_profile(metadata)
     frames = [f"the first of {pictures} frames"] if pictures > 1 else []
     notes = (*frames, *broken, *pixels.lost, *found.left_out)
     image_format = "MPO" if container == "JPEG" and pictures > 1 else container
-    return _decoded(pixels, orientation, image_format, seen.exif, seen.icc_profile, seen.xmp, notes, metadata)
+    return _decoded(pixels, orientation, image_format, view_with_profile(metadata), notes, metadata)
 
 
 def _decoded(
     pixels: Pixels,
     orientation: int,
     image_format: str,
-    exif: bytes,
-    icc_profile: bytes,
-    xmp: bytes,
+    seen: View,
     notes: tuple[str, ...] = (),
     metadata: MetadataBlocks | None = None,
 ) -> DecodedPhoto:
@@ -139,7 +135,9 @@ def _decoded(
     colour = oriented(pixels.colour, orientation)
     alpha = b"" if pixels.alpha is None else _png(oriented(pixels.alpha, orientation))
     whole = np.repeat(colour[:, :, None], 3, axis=2) if grey else colour
-    return DecodedPhoto(whole, grey, image_format, exif, icc_profile, xmp, alpha, notes, metadata)
+    return DecodedPhoto(
+        whole, grey, image_format, seen.exif, seen.icc_profile, seen.xmp, alpha, notes, metadata
+    )
 
 
 def _for_pillow(data: bytes, parts: Sequence[jpeg.Segment]) -> bytes:

@@ -1,2 +1,2 @@
 """The released weights, and reading and writing them as safetensors.
-Uses `model.network` and safetensors."""
+Uses the networks of `model` and safetensors."""

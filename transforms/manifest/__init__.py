@@ -1,2 +1,2 @@
 """The manifest: its columns, its rows, and reading and writing them as Parquet.
-Uses pyarrow, `transforms.storage` and what flows between the stages."""
+Uses pyarrow, `transforms.storage` and what the stages share."""

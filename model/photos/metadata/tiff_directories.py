@@ -49,7 +49,9 @@ class Reader:
             raise ValueError("neither II nor MM: no TIFF")
         self.order = order
         (magic,) = struct.unpack_from(f"{order}H", self.data, 2)
-        self.is_big = magic == 43
+        # Bytes of an entry; codes for `struct` of an offset, and of how many entries a directory has.
+        self.entry_bytes, self.wide, self.counts = (20, "Q", "Q") if magic == 43 else (12, "I", "H")
+        self.wide_bytes = struct.calcsize(self.wide)
         self._left = 2 * len(self.data)  # a little for values that two tags share
 
     def _take(self, length: int) -> None:
@@ -59,7 +61,7 @@ class Reader:
         self._left -= length
 
     def first_offset(self) -> int:
-        return self.unpack("Q", 8) if self.is_big else self.unpack("I", 4)
+        return self.unpack(self.wide, self.wide_bytes)
 
     def offsets(self) -> Iterator[int]:
         """The offset of each directory in turn; raises ValueError at one that cannot be read."""
@@ -70,8 +72,7 @@ class Reader:
                 raise ValueError(f"its directories go in a circle, back to byte {offset}")
             seen.add(offset)
             count, start = self.count(offset)
-            end = start + count * (20 if self.is_big else 12)
-            next_offset = self.unpack("Q" if self.is_big else "I", end)
+            next_offset = self.unpack(self.wide, start + count * self.entry_bytes)
             yield offset
             offset = next_offset
 
@@ -79,12 +80,10 @@ class Reader:
         """All of a directory's tags that can be read."""
         count, start = self.count(offset)
         found = []
-        for index in range(count):
-            length = 20 if self.is_big else 12
-            at = start + index * length
+        for at in range(start, start + count * self.entry_bytes, self.entry_bytes):
             try:
                 tag, kind = struct.unpack_from(f"{self.order}HH", self.data, at)
-                self._take(length)
+                self._take(self.entry_bytes)
             except (struct.error, ValueError):
                 self.problems.append(f"tags of {path or 'its directory'} that are cut off, or overlap others")
                 break
@@ -103,19 +102,17 @@ class Reader:
 
     def _sub_directory(self, at: int, name: str, depth: int) -> "list[Tag]":
         try:
-            offset = self.unpack("Q" if self.is_big else "I", at + (12 if self.is_big else 8))
-            return self.tags(offset, f"{name}/", depth + 1)
+            return self.tags(self.unpack(self.wide, at + 4 + self.wide_bytes), f"{name}/", depth + 1)
         except ValueError as error:
             self.problems.append(f"directory {name}: {error}")
             return []
 
     def value(self, at: int, kind: int) -> bytes | None:
         unit = _BYTES.get(kind)
-        place = at + (12 if self.is_big else 8)
+        place = at + 4 + self.wide_bytes
         try:
-            length = self.unpack("Q" if self.is_big else "I", at + 4) * (unit or 0)
-            inline = 8 if self.is_big else 4
-            offset = place if length <= inline else self.unpack("Q" if self.is_big else "I", place)
+            length = self.unpack(self.wide, at + 4) * (unit or 0)
+            offset = place if length <= self.wide_bytes else self.unpack(self.wide, place)
             if unit is None or offset + length > len(self.data):
                 return None
             self._take(length)
@@ -125,10 +122,10 @@ class Reader:
 
     def count(self, offset: int) -> tuple[int, int]:
         """How many entries a directory has, and where they begin."""
-        count = self.unpack("Q" if self.is_big else "H", offset)
+        count = self.unpack(self.counts, offset)
         if count > _MOST_ENTRIES:
             raise ValueError(f"a directory of {count} entries at byte {offset}")
-        return count, offset + (8 if self.is_big else 2)
+        return count, offset + struct.calcsize(self.counts)
 
     def unpack(self, code: str, offset: int) -> int:
         try:

@@ -25,8 +25,8 @@ def only_first_picture(data: bytes) -> bytes:
     except ValueError:
         return data
     is_cmyk = _numbers(data, _PHOTOMETRIC) == (_CMYK,)
-    entry, wide, counts = (20, 8, "Q") if reader.is_big else (12, 4, "H")
-    nothing, alpha = (struct.pack(f"{reader.order}{'Q' if reader.is_big else 'I'}H", 1, v) for v in (0, 2))
+    entry = reader.entry_bytes
+    nothing, alpha = (struct.pack(f"{reader.order}{reader.wide}H", 1, value) for value in (0, 2))
     kept = []
     for at in range(start, min(start + count * entry, len(data) - entry + 1), entry):
         tag, kind = struct.unpack_from(f"{reader.order}HH", data, at)
@@ -35,7 +35,9 @@ def only_first_picture(data: bytes) -> bytes:
             content = content[:4] + alpha + content[4 + len(alpha) :]
         if tag in LAYOUT:
             kept.append(content)
-    directory = struct.pack(reader.order + counts, len(kept)) + b"".join(kept) + bytes(wide)
+    directory = (
+        struct.pack(reader.order + reader.counts, len(kept)) + b"".join(kept) + bytes(reader.wide_bytes)
+    )
     return data[:first] + directory + data[first + len(directory) :]
 
 

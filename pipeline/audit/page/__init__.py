@@ -1,2 +1,2 @@
 """The audit as one HTML file: its content, and the template, style and scripts that show it.
-Uses Jinja, Vega and `pipeline.audit`."""
+Uses Jinja, Vega, the codec and `pipeline.audit`."""
