@@ -118,19 +118,16 @@ class DecoderPool:
             UnreadablePhotoError: as `read_photo`; or the decoder crashed, or took too much time or memory.
         """
         child = self._take()
-        try:
-            return child.read(data)
-        except _ChildEndedError as error:
-            # The system may have killed it for others' memory, while it was idle for one.
-            if child.is_fresh() or error.is_late:
-                raise
-        finally:
-            self._give_back(child)
-        child = _Child(*self._limits)
-        try:
-            return child.read(data)
-        finally:
-            self._give_back(child)
+        while True:
+            try:
+                return child.read(data)
+            except _ChildEndedError as error:
+                # The system may have killed it for others' memory, while it was idle for one.
+                if child.is_fresh() or error.is_late:
+                    raise
+            finally:
+                self._give_back(child)
+            child = _Child(*self._limits)
 
     def close(self) -> None:
         with self._lock:
