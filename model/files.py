@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.codec import Codec, Encoding, Goal
+from model.batch import Encoding, Goal
+from model.codec import Codec
 from model.format.container import RgcError, RgcFile, stored_quality
 from model.format.limits import why_implausible
 from model.format.source import SourceRecord

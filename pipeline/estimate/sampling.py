@@ -14,7 +14,8 @@ from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Table
 
-from model.codec import Codec, Goal
+from model.batch import Goal
+from model.codec import Codec
 from model.photos.errors import UnreadablePhotoError
 from model.photos.names import NotAPhotoError, check_name
 from model.settings import Settings

@@ -29,7 +29,9 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from model import codec as codec_module
-from model.codec import Codec, Encoding, Goal
+from model import levels, stages, tensors
+from model.batch import Encoding, Goal
+from model.codec import Codec
 from model.context import ContextModel
 from model.entropy import encode_iteration
 from model.format.container import RgcFile
@@ -41,9 +43,13 @@ MIXED = (0.3, 0.5, 0.5, 1, 2, 2, 5, 8, 12, 12)  # megapixels of an archive of ph
 PROCESSES = (2, 4, 8)
 _LEAST_SECONDS = 5.0  # that a speed is measured for
 _PARTS: dict[str, list[tuple[Any, str]]] = {
-    "networks": [(codec_module, "run_tiled")],
-    "MS-SSIM": [(codec_module, "ms_ssim")],
-    "context model and coding": [(codec_module, "encode_iteration"), (codec_module, "decode_iteration")],
+    "networks": [(stages, "run_tiled")],
+    "MS-SSIM": [(tensors, "ms_ssim")],
+    "context model and coding": [
+        (codec_module, "encode_iteration"),
+        (codec_module, "decode_iteration"),
+        (levels, "encode_iteration"),
+    ],
     "context model alone": [(ContextModel, "predict")],
 }
 _NO_KERNELS = set(

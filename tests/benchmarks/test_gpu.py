@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.codec import Codec, Goal
+from model.batch import Goal
+from model.codec import Codec
 from model.weights.loading import save_weights
 from tests.benchmarks import gpu
 from tests.conftest import tiny_model

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import ms_ssim as ms_ssim_module
-from model.codec import Codec, Goal
+from model.batch import Goal
+from model.codec import Codec
 from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
 from model.format import limits
 from model.format.container import ITERATION_OVERHEAD, RgcError, read_rgc

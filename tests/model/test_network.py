@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.codec import Codec, _State
+from model.batch import State
 from model.network import LARGEST_SYMBOL, PatchConv, ResidualGRUCodec, interpolate, quantize
 from model.search import position
+from model.stages import Stages
 from model.tiling import run_tiled
 from tests.conftest import TINY, tiny_model
 
@@ -42,15 +43,15 @@ def test_patches_are_summed_in_one_order_whatever_the_threads() -> None:
 
 def an_iteration(i: int, height: int, width: int, tile: int) -> list[torch.Tensor]:
     """What an iteration makes of random images, states and symbols, in tiles as the codec takes them."""
-    codec = Codec(tiny_model(), "rgc-0123456789ab", torch.device("cpu"), torch.float32)
+    stages = Stages(tiny_model(), torch.device("cpu"))
     torch.manual_seed(0)
     images = torch.rand(2, 3, height, width)
     symbols = torch.randint(-3, 4, (2, TINY.symbols[i], height // 8, width // 8)).float()
-    state = _State()
+    state = State()
     if i:
         hidden = torch.randn(2, 2, TINY.quarter_channels, height // 4, width // 4)
-        state = _State(torch.rand(2, 3, height, width), *hidden)
-    return [*codec._analyse(images, state, i, tile), *codec._synthesize(symbols, LEVEL, state, i, tile)]
+        state = State(torch.rand(2, 3, height, width), *hidden)
+    return [*stages.analyse(images, state, i, tile), *stages.synthesize(symbols, LEVEL, state, i, tile)]
 
 
 @pytest.mark.parametrize("iteration", range(TINY.iterations))

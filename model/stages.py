@@ -1,0 +1,79 @@
+"""The networks of an iteration, from images to symbols and back, in tiles."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from model.batch import State
+from model.devices import to_device
+from model.network import CODE_STRIDE, ResidualGRUCodec, quantize
+from model.search import position
+from model.tiling import run_tiled
+
+_EVEN = 0.4  # of a symbol: less change than that within two positions is none
+
+
+class Stages:
+    """A model's networks, in the precision that they have.
+
+    Args:
+        model: on its device.
+    """
+
+    def __init__(self, model: ResidualGRUCodec, device: torch.device) -> None:
+        self.model = model
+        self._device = device
+
+    def level_tensor(self, levels: Sequence[int]) -> Tensor:
+        """Levels of gains 0 to 255 as the networks take them, (N,)."""
+        return to_device(torch.from_numpy(position(levels)), self._device)
+
+    def quantized(self, latents: Tensor, iteration: int, level: Tensor) -> Tensor:
+        """Symbols (N, symbols, H/8, W/8) of latents as `analyse` gives them."""
+        scaled = self.model.scale(latents, level, iteration)
+        if iteration == 0:
+            very_first = scaled[:, : self.model.config.first_groups[0]]
+            very_first.copy_(_evened(very_first))
+        return quantize(scaled)
+
+    def analyse(self, images: Tensor, state: State, iteration: int, tile: int) -> tuple[Tensor, Tensor]:
+        """Latents of R[i-1], and the encoder's new state."""
+
+        def network(*inputs: Tensor | None) -> Sequence[Tensor]:
+            assert inputs[0] is not None
+            return self.model.encode(inputs[0], inputs[1], inputs[2], iteration)
+
+        reach = self.model.reach(iteration)[0]
+        latents, hidden = run_tiled(network, [images, state.reconstruction, state.encoder], tile, reach)
+        return latents, hidden
+
+    def synthesize(
+        self, symbols: Tensor, level: Tensor, state: State, iteration: int, tile: int
+    ) -> tuple[Tensor, Tensor]:
+        """P[i], and the decoder's new state."""
+
+        def network(*inputs: Tensor | None) -> Sequence[Tensor]:
+            assert inputs[0] is not None
+            return self.model.decode(inputs[0], level, inputs[1], inputs[2], iteration)
+
+        reach = self.model.reach(iteration)[1]
+        reconstruction, hidden = run_tiled(
+            network, [symbols, state.reconstruction, state.decoder], tile, reach, first_stride=CODE_STRIDE
+        )
+        return reconstruction, hidden
+
+
+def _evened(scaled: Tensor) -> Tensor:
+    """Scaled latents (N, C, h, w), averaged where they hardly change: of one colour come equal symbols.
+
+    The networks' offsets differ a little between the four positions of 16x16 pixels. Where a latent lies
+    between two integers, symbols would alternate, at many times the cost. Hardly a photo is so even.
+    """
+    n, channels, height, width = scaled.shape
+    planes = scaled.reshape(n * channels, 1, height, width)
+    around = F.pad(planes, (2, 2, 2, 2), mode="replicate")
+    change = F.max_pool2d(around, 5, 1) + F.max_pool2d(-around, 5, 1)
+    mean = F.avg_pool2d(F.avg_pool2d(around, 4, 1), 2, 1)  # all four positions count alike
+    return torch.where(change < _EVEN, mean, planes).view_as(scaled)
