@@ -1,14 +1,25 @@
 """Which level of the gain each photo of a batch takes in an iteration."""
 
 import math
+from dataclasses import replace
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.batch import Batch, State, rows
 from model.entropy import encode_iteration
+from model.format.limits import MARGIN, STRIDE
 from model.network import CODE_STRIDE
 from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
 from model.stages import Stages
+from model.tensors import quality
+
+# A large photo is tried on a few squares of it first. That costs little, and tells its own curve.
+SQUARES, SIDE = 8, 256  # in pixels; MS-SSIM has all its scales there
+LARGE = 8 * SQUARES * SIDE**2  # pixels
+_GOLDEN_RATIO = 0.618  # its multiples, without their integers, are evenly spread
 
 
 def choose_levels(
@@ -20,7 +31,13 @@ def choose_levels(
     """
     levels = [TOP] * len(batch.jobs)
     targets = {n: job.goal.ms_ssim for n, job in enumerate(batch.jobs) if job.goal.ms_ssim is not None}
-    searches = {n: LevelSearch(Band.of_ms_ssim(target)) for n, target in targets.items()}
+    bands = {n: Band.of_ms_ssim(target) for n, target in targets.items()}
+    sides = batch.images.shape[2:]
+    if sides.numel() >= LARGE and min(sides) >= SIDE:
+        for n, band in bands.items():
+            curve = _curve_of_squares(stages, batch.select([n]), latents[n : n + 1], iteration, band)
+            bands[n] = replace(band, typical=curve)
+    searches = {n: LevelSearch(band) for n, band in bands.items()}
     measured: dict[tuple[int, int], float] = {}
     while searches:
         which = list(searches)
@@ -29,9 +46,9 @@ def choose_levels(
         symbols = stages.quantized(rows(which, latents)[0], iteration, at)
         reconstructions, _ = stages.synthesize(symbols, at, part.state, iteration, tile)
         qualities = part.qualities(reconstructions, range(len(which)))
-        for n, level, quality in zip(which, trial, qualities, strict=True):
-            measured[n, level] = quality
-            searches[n].add(level, logarithm(quality))
+        for n, level, ms_ssim in zip(which, trial, qualities, strict=True):
+            measured[n, level] = ms_ssim
+            searches[n].add(level, logarithm(ms_ssim))
             if searches[n].done:
                 answer = searches.pop(n).answer
                 levels[n] = TOP if answer is None else answer
@@ -65,3 +82,35 @@ def _level_that_fits(
         search.add(level, math.log(max(len(stream(level)), 1)))
     level = TOP if search.answer == LEVELS - 1 else search.answer or 0
     return level, stream(level)
+
+
+def _curve_of_squares(
+    stages: Stages, photo: Batch, latents: Tensor, iteration: int, band: Band
+) -> NDArray[np.float64]:
+    """-ln(1 - MS-SSIM) of parts of one photo at each level, exact near the band."""
+    height = photo.images.shape[2]
+    state = State(*(None if x is None else _squares(x, height) for x in vars(photo.state).values()))
+    images, parts, grey = _squares(photo.images, height), _squares(latents, height), photo.jobs[0].grey
+    search, inner = LevelSearch(band), SIDE - 2 * MARGIN
+    while not search.done:
+        level = search.next_level
+        at = stages.level_tensor([level] * SQUARES)
+        decoded, _ = stages.synthesize(stages.quantized(parts, iteration, at), at, state, iteration, SIDE)
+        both = zip(decoded, images, strict=True)
+        qualities = torch.cat([quality(part, image, inner, inner, grey) for part, image in both])
+        search.add(level, logarithm(qualities.mean().item()))
+    return search.curve
+
+
+def _squares(whole: Tensor, pixels_high: int) -> Tensor:
+    """Parts (SQUARES, C, h, w) of a plane (1, C, H, W), which may be coarser than the photo's pixels."""
+    stride = pixels_high // whole.shape[2]
+    side, parts = SIDE // stride, []
+    for k in range(SQUARES):
+        shares = (k + 0.5) / SQUARES, k * _GOLDEN_RATIO % 1
+        top, left = (
+            int(share * (length * stride - SIDE)) // STRIDE * STRIDE // stride
+            for share, length in zip(shares, whole.shape[2:], strict=True)
+        )
+        parts.append(whole[:, :, top : top + side, left : left + side])
+    return torch.cat(parts)

@@ -31,13 +31,18 @@ class Band:
     Attributes:
         low, high: of the quantity.
         at_most: whether `high` is a limit; else `low` is one, a target to be reached.
-        typical: the quantity of most photos, at each level: where to look first.
+        typical: the quantity at each level, of most photos or of a part of this one: where to look first.
     """
 
     low: float
     high: float
     at_most: bool
     typical: NDArray[np.float64]
+
+    @property
+    def aim(self) -> float:
+        """Its middle."""
+        return (self.low + self.high) / 2
 
     @classmethod
     def of_ms_ssim(cls, target: float) -> "Band":
@@ -63,7 +68,7 @@ def logarithm(ms_ssim: float) -> float:
 
 @dataclass
 class LevelSearch:
-    """Finds a level by secants within a bracket; at first by a typical photo's curve.
+    """Finds a level: straight between two that bracket it, else along the typical curve.
 
     Attributes:
         answer: once done: a level in the band, or else the one nearest to it that keeps its limit; None
@@ -80,17 +85,20 @@ class LevelSearch:
     def next_level(self) -> int:
         """Which to try now."""
         low, high = self._bracket()
-        aim, typical = (self.band.low + self.band.high) / 2, self.band.typical
-        nearest = sorted(self._trials, key=lambda level: abs(self._trials[level] - aim))[:2]
-        if len(nearest) < 2:  # as far from the typical one everywhere
-            beyond = sum(self._trials[level] - typical[level] for level in nearest)
-            guess = int(np.abs(typical + beyond - aim).argmin())
+        if low >= 0 and high < LEVELS:
+            share = (self.band.aim - self._trials[low]) / (self._trials[high] - self._trials[low])
+            guess = round(low + share * (high - low))
         else:
-            (level, other), usual = nearest, (typical[-1] - typical[0]) / LEVELS
-            measured = (self._trials[other] - self._trials[level]) / (other - level)
-            slope = min(max(measured, usual / 4), usual * 4)
-            guess = round(level + (aim - self._trials[level]) / slope)
+            guess = int(np.abs(self._extended() - self.band.aim).argmin())
         return min(max(guess, low + 1), high - 1)
+
+    @property
+    def curve(self) -> NDArray[np.float64]:
+        """The quantity at each level, as far as it is known: the typical one, led through the trials."""
+        levels = sorted(self._trials)
+        beyond = [self._trials[level] - self.band.typical[level] for level in levels]
+        curve: NDArray[np.float64] = self.band.typical + np.interp(np.arange(LEVELS), levels, beyond)
+        return curve
 
     def add(self, level: int, value: float) -> None:
         """Takes what a trial came to."""
@@ -112,3 +120,15 @@ class LevelSearch:
         ]
         high = min(beyond, default=LEVELS)
         return max((level for level in self._trials if level < high), default=-1), high
+
+    def _extended(self) -> NDArray[np.float64]:
+        """The typical curve, led through the two trials nearest to the aim, within reason."""
+        typical, aim = self.band.typical, self.band.aim
+        levels = sorted(self._trials, key=lambda level: abs(self._trials[level] - aim))[:2]
+        if not levels:
+            return typical
+        values, usual = [self._trials[level] for level in levels], typical[levels]
+        rise, usual_rise = values[-1] - values[0], usual[-1] - usual[0]
+        steepness = rise / usual_rise if usual_rise else 1.0
+        curve: NDArray[np.float64] = values[0] + min(max(steepness, 1 / 4), 4.0) * (typical - usual[0])
+        return curve

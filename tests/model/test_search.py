@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -37,9 +38,20 @@ def test_a_target_is_met_and_hardly_exceeded(target: float, first: float, last: 
 
 
 def test_few_trials_are_enough_for_an_ordinary_photo() -> None:
-    curve = photo(2.5, 3.9, 0.9)
-    trials = [run(Band.of_ms_ssim(t / 1000), lambda x: logarithm(curve(x)))[1] for t in range(930, 978, 4)]
+    curve = photo(2.3, 5.4, 1.1)
+    trials = [run(Band.of_ms_ssim(t / 1000), lambda x: logarithm(curve(x)))[1] for t in range(930, 990, 4)]
     assert sum(trials) / len(trials) <= 3
+
+
+def test_a_part_of_a_photo_says_where_to_look() -> None:
+    part, whole = photo(2.0, 4.6, 0.8), photo(2.1, 4.7, 0.8)
+    band = Band.of_ms_ssim(0.97)
+    search = LevelSearch(band)
+    while not search.done:
+        search.add(search.next_level, logarithm(part(search.next_level)))
+    answer, trials = run(replace(band, typical=search.curve), lambda level: logarithm(whole(level)))
+    assert answer is not None and 0.97 <= whole(answer) <= 0.971
+    assert trials == 2
 
 
 @pytest.mark.parametrize("limit", [3_000, 8_000, 15_000])
