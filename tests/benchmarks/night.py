@@ -11,15 +11,13 @@ behind that do not belong there.
 import argparse
 import os
 import random
-import re
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
-from tests.runs import TWO_PROCESSES, codes, rows, start, worker_pool
+from tests.runs import TWO_PROCESSES, codes, left_behind, rows, start, worker_pool
 from tests.storage import Storage, storage_server, upload_folder
-from transforms.storage.files import list_folder
 
 SOURCE = "gs://archive/photos"
 ONE_BY_ONE = ["--max-batch-pixels", "1"]
@@ -90,10 +88,7 @@ class Runs:
         )
 
     def _leftovers(self, output: str) -> None:
-        files = [file.uri for file in list_folder(output)]
-        expected = r"/codes/.*\.rgc$|/manifest/run=\S+(\.parquet|/run\.json)$"
-        leftovers = [uri for uri in files if not re.search(expected, uri)]
-        leftovers += map(str, self._tmp.iterdir())
+        leftovers = [*left_behind(output), *map(str, self._tmp.iterdir())]
         self.wrong += len(leftovers)
         if leftovers:
             print(f"left behind: {leftovers}")
