@@ -20,8 +20,8 @@ def with_items(heif: bytes, items: Sequence[tuple[int, bytes]], references: Sequ
     new, meta = b"", b""
     for kind, start, end in boxes(heif):
         content = heif[start:end]
-        new += box(b"free" if kind == b"meta" else kind, content)
         meta = content if kind == b"meta" else meta
+        new += box(b"free", bytes(len(content))) if kind == b"meta" else box(kind, content)
     inner = b""
     for kind, start, end in boxes(meta, 4):
         content = meta[start:end]
@@ -66,4 +66,24 @@ def test_pictures_at_the_end_of_a_chain_belong_to_the_primary_one() -> None:
 def test_entries_that_are_no_items_are_named() -> None:
     data = saved(picture(), "HEIF", xmp=b"<x/>")
     at = data.index(b"infe", data.index(b"infe") + 4)
-    assert read_photo(data[:at] + b"inff" + data[at + 4 :]).notes == ("items of other kinds: inff",)
+    notes = read_photo(data[:at] + b"inff" + data[at + 4 :]).notes
+    assert notes == ("items of other kinds: inff", "4 bytes that belong to no item")
+
+
+@pytest.mark.parametrize("container", ["HEIF", "AVIF"])
+@pytest.mark.parametrize("kind", [b"mdat", b"free", b"skip"])
+def test_bytes_that_belong_to_no_item_are_named_unless_they_are_zeros(container: str, kind: bytes) -> None:
+    data = saved(picture(), container, xmp=b"<x/>")
+    assert read_photo(data).notes == read_photo(data + box(kind, bytes(9))).notes == ()
+    photo = read_photo(data + box(kind, b"my notes\0"))
+    assert photo.notes == ("8 bytes that belong to no item",) and photo.xmp == b"<x/>"
+
+
+def test_what_an_item_does_not_refer_to_is_named() -> None:
+    """Its last byte, and those of `idat`."""
+    item = {"type": "mime", "content_type": "text/plain", "data": b"hello" * 5}
+    data = saved(picture(), "HEIF", metadata=[item])
+    at = data.index(b"iloc") - 4
+    length = data.index(struct.pack(">I", 25), at)
+    shorter = data[: length + 3] + b"\x18" + data[length + 4 :]
+    assert read_photo(shorter).notes == ("1 bytes that belong to no item",)
