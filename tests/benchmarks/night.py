@@ -32,26 +32,29 @@ class Runs:
         self._tmp = scratch / "tmp"
         self._tmp.mkdir(parents=True)
         self._first: dict[str, tuple[dict[str, Any], dict[str, bytes]]] = {}
+        self._longest = 0.0
         self.wrong = 0
 
     def run(self, name: str, output: str, *options: str, source: str = SOURCE) -> None:
         """One run to its end, and what it came to."""
         started = time.monotonic()
         said, complaints = self.start(output, *options, source=source).communicate()
+        seconds = time.monotonic() - started
+        self._longest = max(self._longest, seconds)
         figures = [line for line in said.decode().splitlines() if " photos: " in line or "finished" in line]
         if not figures:
             print(said.decode(), complaints.decode())
         compare = self._exactly if ONE_BY_ONE[0] in options else self._nearly
         differing = compare(source, output)
         self._leftovers(output)
-        print(f"{name}: {time.monotonic() - started:.0f} s; {'; '.join(figures)}; {differing}", flush=True)
+        print(f"{name}: {seconds:.0f} s; {'; '.join(figures)}; {differing}", flush=True)
 
     def kill(self, name: str, output: str, kills: int, source: str) -> None:
-        """`kills` times SIGKILL for all processes at a random moment."""
+        """`kills` times SIGKILL for all processes at a random moment, of a run's first minute at most."""
         generator, survived = random.Random(0), []
         for _ in range(kills):
             process = self.start(output, *ONE_BY_ONE, *TWO_PROCESSES, source=source)
-            time.sleep(generator.uniform(2.0, 14.0))
+            time.sleep(generator.uniform(2.0, min(self._longest, 60.0)))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             survived.append(len(codes(output)))
