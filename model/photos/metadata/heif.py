@@ -20,6 +20,7 @@ from model.photos.metadata.common import Found, View, more, size
 
 _FILE_BOXES = {b"ftyp", b"meta", b"mdat", b"free", b"skip"}  # of a picture alone
 _META_BOXES = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"idat", b"dinf", b"grpl", b"free"}
+_META_BOXES |= {b"ipco", b"ipma"}
 _STORES = {b"mdat", b"idat", b"free", b"skip"}  # of what items hold, and of what fills gaps
 _PICTURE_ITEMS = {b"hvc1", b"av01", b"grid", b"iden", b"iovl", b"avc1", b"jpeg", b"unci"}
 _METADATA_ITEMS = {b"Exif", b"mime", b"uri "}
@@ -61,7 +62,7 @@ class _Boxes:
     """What the boxes of a file say beside its pictures.
 
     Attributes:
-        file, meta: kinds of boxes.
+        file, meta: kinds of boxes; those in `iprp` count as in `meta`.
         items: the kind of each, by its number.
         primary: the number of the picture that is shown.
         references: kind, the number of an item, and of those that it refers to.
@@ -82,6 +83,13 @@ class _Boxes:
     extents_in_idat: list[tuple[int, int, int]] = field(default_factory=list)
     stores: list[tuple[bytes, int, int]] = field(default_factory=list)
     rest: bytes = b""
+
+    def note(self, kinds: set[bytes], data: bytes, start: int, end: int) -> list[tuple[bytes, int, int]]:
+        """The boxes between two positions, whose kinds are added to those of one place."""
+        found = list(boxes(data, start, end))
+        kinds.update(kind for kind, _, _ in found)
+        self.stores += [each for each in found if each[0] in _STORES]
+        return found
 
     def other_pictures(self) -> list[int]:
         """Those that are neither the primary one nor parts, thumbnails or auxiliary pictures of it.
@@ -133,25 +141,21 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 def _look(data: bytes) -> _Boxes:
     found, last = _Boxes(), 0
-    for kind, start, last in boxes(data):
-        found.file.add(kind)
-        found.stores += [(kind, start, last)] * (kind in _STORES)
-        for inner, inner_start, inner_end in boxes(data, start + 4, last) if kind == b"meta" else ():
-            found.meta.add(inner)
-            found.stores += [(inner, inner_start, inner_end)] * (inner in _STORES)
+    for kind, start, last in found.note(found.file, data, 0, len(data)):
+        for inner, at, end in found.note(found.meta, data, start + 4, last) if kind == b"meta" else ():
             if inner == b"iinf":
-                found.items.update(_items(data, inner_start, inner_end))
+                found.items.update(_items(data, at, end))
             elif inner == b"pitm":
-                found.primary = int.from_bytes(data[inner_start + 4 : inner_end])
+                found.primary = int.from_bytes(data[at + 4 : end])
             elif inner == b"iloc":
-                for in_idat, extent in _extents(data, inner_start, inner_end):
+                for in_idat, extent in _extents(data, at, end):
                     (found.extents_in_idat if in_idat else found.extents).append(extent)
             elif inner == b"iref":
-                found.references += _references(data, inner_start, inner_end)
+                found.references += _references(data, at, end)
             elif inner == b"iprp":
-                for container, at, stop in boxes(data, inner_start, inner_end):
+                for container, first, stop in found.note(found.meta, data, at, end):
                     if container == b"ipco":
-                        found.properties.update(each for each, _, _ in boxes(data, at, stop))
+                        found.note(found.properties, data, first, stop)
     found.rest = data[last:].strip(b"\0")
     return found
 

@@ -2,7 +2,7 @@
 
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -15,22 +15,28 @@ def box(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
-def with_items(heif: bytes, items: Sequence[tuple[int, bytes]], references: Sequence[bytes]) -> bytes:
-    """A picture with these items, number and kind, and references. `meta` goes to the end: pixels stay."""
+def changed(heif: bytes, change: Callable[[bytes, bytes], bytes], added: bytes = b"") -> bytes:
+    """A file with other contents of the boxes in `meta`. It goes to the end: pixels stay where they are."""
     new, meta = b"", b""
     for kind, start, end in boxes(heif):
         content = heif[start:end]
         meta = content if kind == b"meta" else meta
         new += box(b"free", bytes(len(content))) if kind == b"meta" else box(kind, content)
-    inner = b""
-    for kind, start, end in boxes(meta, 4):
-        content = meta[start:end]
-        if kind == b"iinf":
-            added = (box(b"infe", struct.pack(">IHH", 2 << 24, number, 0) + b + b"\0") for number, b in items)
-            count = int.from_bytes(content[4:6]) + len(items)
-            content = content[:4] + struct.pack(">H", count) + content[6:] + b"".join(added)
-        inner += box(kind, content)
-    return new + box(b"meta", meta[:4] + inner + box(b"iref", bytes(4) + b"".join(references)))
+    inner = b"".join(box(kind, change(kind, meta[start:end])) for kind, start, end in boxes(meta, 4))
+    return new + box(b"meta", meta[:4] + inner + added)
+
+
+def with_items(heif: bytes, items: Sequence[tuple[int, bytes]], references: Sequence[bytes]) -> bytes:
+    """A picture with these items, number and kind, and references."""
+
+    def change(kind: bytes, content: bytes) -> bytes:
+        if kind != b"iinf":
+            return content
+        added = (box(b"infe", struct.pack(">IHH", 2 << 24, number, 0) + b + b"\0") for number, b in items)
+        count = int.from_bytes(content[4:6]) + len(items)
+        return content[:4] + struct.pack(">H", count) + content[6:] + b"".join(added)
+
+    return changed(heif, change, box(b"iref", bytes(4) + b"".join(references)))
 
 
 def reference(kind: bytes, number: int, others: Sequence[int]) -> bytes:
@@ -87,3 +93,21 @@ def test_what_an_item_does_not_refer_to_is_named() -> None:
     length = data.index(struct.pack(">I", 25), at)
     shorter = data[: length + 3] + b"\x18" + data[length + 4 :]
     assert read_photo(shorter).notes == ("1 bytes that belong to no item",)
+
+
+@pytest.mark.parametrize(
+    ("in_list", "what"), [(False, "parts beside the picture"), (True, "properties of other kinds")]
+)
+def test_what_stands_among_properties_is_named(in_list: bool, what: str) -> None:
+    def notes(kind: bytes) -> tuple[str, ...]:
+        def change(of: bytes, content: bytes) -> bytes:
+            if of != b"iprp":
+                return content
+            (_, start, end), *_ = boxes(content)
+            inside, beside = (box(kind, b"hello"), b"") if in_list else (b"", box(kind, b"hello"))
+            return box(b"ipco", content[start:end] + inside) + content[end:] + beside
+
+        return read_photo(changed(saved(picture(), "HEIF"), change)).notes
+
+    assert notes(b"free") == ("5 bytes that belong to no item",)
+    assert notes(b"odds") == (f"{what}: odds",)
