@@ -57,6 +57,11 @@ def left_behind(output: str | Path) -> list[str]:
     return [file.uri for file in list_folder(str(output)) if not re.search(expected, file.uri)]
 
 
+def words(output: str | Path) -> set[str]:
+    """Those of photos that are being encoded, or were when their run was killed: see `Attempts`."""
+    return {uri for uri in left_behind(output) if "/encoding-" in uri}
+
+
 def _search_path() -> str:
     search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     return os.pathsep.join(filter(None, search))

@@ -13,10 +13,11 @@ import os
 import random
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.runs import TWO_PROCESSES, codes, left_behind, rows, start, worker_pool
+from tests.runs import TWO_PROCESSES, codes, left_behind, rows, start, wait_until, words, worker_pool
 from tests.storage import Storage, storage_server, upload_folder
 
 SOURCE = "gs://archive/photos"
@@ -32,33 +33,35 @@ class Runs:
         self._tmp = scratch / "tmp"
         self._tmp.mkdir(parents=True)
         self._first: dict[str, tuple[dict[str, Any], dict[str, bytes]]] = {}
-        self._longest = 0.0
         self.wrong = 0
 
     def run(self, name: str, output: str, *options: str, source: str = SOURCE) -> None:
         """One run to its end, and what it came to."""
         started = time.monotonic()
         said, complaints = self.start(output, *options, source=source).communicate()
-        seconds = time.monotonic() - started
-        self._longest = max(self._longest, seconds)
         figures = [line for line in said.decode().splitlines() if " photos: " in line or "finished" in line]
         if not figures:
             print(said.decode(), complaints.decode())
         compare = self._exactly if ONE_BY_ONE[0] in options else self._nearly
         differing = compare(source, output)
         self._leftovers(output)
-        print(f"{name}: {seconds:.0f} s; {'; '.join(figures)}; {differing}", flush=True)
+        print(f"{name}: {time.monotonic() - started:.0f} s; {'; '.join(figures)}; {differing}", flush=True)
 
     def kill(self, name: str, output: str, kills: int, source: str) -> None:
-        """`kills` times SIGKILL for all processes at a random moment, of a run's first minute at most."""
+        """`kills` times SIGKILL for all processes at a random moment, every second time of encoding."""
         generator, survived = random.Random(0), []
-        for _ in range(kills):
+        for kill in range(kills):
+            before = words(output)
             process = self.start(output, *ONE_BY_ONE, *TWO_PROCESSES, source=source)
-            time.sleep(generator.uniform(2.0, min(self._longest, 60.0)))
+            if kill % 2 == 0:
+                time.sleep(generator.uniform(2.0, 14.0))
+            else:
+                wait_until(partial(_encodes, process, output, before), 600.0)
+                time.sleep(generator.uniform(0.0, 5.0))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            survived.append(len(codes(output)))
-        print(f"{name}: .rgc files after each kill: {survived}", flush=True)
+            survived.append((len(codes(output)), len(left_behind(output))))
+        print(f"{name}: .rgc files, and others left behind, after each kill: {survived}", flush=True)
 
     def start(self, output: str, *options: str, source: str) -> Any:
         os.environ["TMPDIR"] = str(self._tmp)
@@ -95,6 +98,10 @@ class Runs:
         self.wrong += len(leftovers)
         if leftovers:
             print(f"left behind: {leftovers}")
+
+
+def _encodes(process: Any, output: str, before: set[str]) -> bool:
+    return bool(words(output) - before) or process.poll() is not None
 
 
 def through_storage(runs: Runs, storage: Storage, fault_rate: float, kills: int) -> None:

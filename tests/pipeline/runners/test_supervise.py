@@ -33,6 +33,7 @@ from tests.runs import (
     start,
     wait_for,
     wait_until,
+    words,
     worker_pool,
 )
 from tests.storage import Storage, upload_folder
@@ -185,11 +186,13 @@ def test_after_a_run_that_was_killed_the_next_one_leaves_nothing_behind(
     before = psutil.Process().children(recursive=True)
     with worker_pool() if way == "pool" else nullcontext(TWO_PROCESSES) as options:
         process = start("compress", photo_folder, output, *ONE_BY_ONE, *options)
-        wait_until(lambda: any("/encoding-" in uri for uri in left_behind(output)))
-        for started in set(psutil.Process().children(recursive=True)) - set(before):
-            started.kill()
+        try:
+            wait_until(lambda: words(output))
+        finally:
+            for started in set(psutil.Process().children(recursive=True)) - set(before):
+                started.kill()
         process.communicate()
-    assert left_behind(output)
+    assert words(output)
     assert "5 photos: " in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
     assert len(rows(output)) == 5 and not left_behind(output)
 
