@@ -1,6 +1,7 @@
 """Starting rgc and Beam's servers, and comparing what runs leave."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -48,6 +49,17 @@ def rows(output: str | Path) -> dict[str, dict[str, Any]]:
 def codes(output: str | Path) -> dict[str, bytes]:
     files = list_folder(f"{output}/codes")
     return {file.uri.removeprefix(str(output)): read_bytes(file.uri) for file in files}
+
+
+def left_behind(output: str | Path) -> list[str]:
+    """Files of an output that are neither codes nor a run's manifest."""
+    expected = r"/codes/.*\.rgc$|/manifest/run=\S+(\.parquet|/run\.json)$"
+    return [file.uri for file in list_folder(str(output)) if not re.search(expected, file.uri)]
+
+
+def words(output: str | Path) -> set[str]:
+    """Those of photos that are being encoded, or were when their run was killed: see `Attempts`."""
+    return {uri for uri in left_behind(output) if "/encoding-" in uri}
 
 
 def _search_path() -> str:

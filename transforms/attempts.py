@@ -2,9 +2,10 @@
 
 A runner tries their bundle again in another process; Dataflow gives up the job after the fourth. So word is
 left of each photo before it is encoded, and taken back afterwards. A photo of which there is word already is
-encoded by itself; if it has been before, it is `failed`.
+encoded by itself; if it has been before, it is `failed`. A run that has come to its end removes what is left.
 """
 
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,17 +13,30 @@ from contextlib import suppress
 from uuid import uuid4
 
 from transforms.elements import Encoded, LoadedPhoto, Photo
-from transforms.storage.files import delete_if_there, join, write_over
+from transforms.storage.files import delete_if_there, join, list_folder, write_over
 from transforms.storage.gcs import CONNECTIONS
 from transforms.storage.status import ConflictError
 
 ENDED_ITS_PROCESS = "encoding it ended its process, twice"
 _TOGETHER, _BY_ITSELF = "encoding", "encoding-by-itself"
+_WORD = re.compile(rf"(?P<folder>.+)/(?:{_TOGETHER}|{_BY_ITSELF})-[0-9a-f]{{64}}", re.DOTALL)
 # Of what is by itself in this process, too: one that ends it would be taken for the other.
 _one_by_itself = threading.Lock()
 
 Encode = Callable[[list[LoadedPhoto]], list[Encoded]]
 Fail = Callable[[LoadedPhoto, str], Encoded]
+
+
+def remove_words(folder: str) -> None:
+    """Deletes what is left in a run's folder, and in the folders beside it of runs that began before.
+
+    That is word of photos that ended their process twice, and of those in progress when a run was killed. If
+    an earlier run still goes on, it tries a photo that ends its process once more at worst.
+    """
+    for file in list_folder(folder.rpartition("/")[0]):
+        word = _WORD.fullmatch(file.uri)
+        if word is not None and word["folder"] <= folder:  # ids of runs sort by time
+            delete_if_there(file.uri)
 
 
 class Attempts:
@@ -51,7 +65,7 @@ class Attempts:
     def _encode_by_itself(self, loaded: LoadedPhoto, encode: Encode, fail: Fail) -> list[Encoded]:
         with _one_by_itself:
             if not self._leave_word(_BY_ITSELF, loaded.photo):
-                return [fail(loaded, ENDED_ITS_PROCESS)]  # word stays, for the case of yet another try
+                return [fail(loaded, ENDED_ITS_PROCESS)]  # word stays, in case the bundle is tried yet again
             results = encode([loaded])
             for kind in (_TOGETHER, _BY_ITSELF):
                 self._take_back(kind, loaded.photo)

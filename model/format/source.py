@@ -6,6 +6,7 @@ from typing import Any
 
 _Json = str | bytes
 _LARGEST = (1 << 63) - 1  # of a manifest's int64
+_LATEST_NS = _LARGEST * 10**9  # a file's time has 64 bits of seconds
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class SourceRecord:
         if not isinstance(notes, list) or not all(map(_is_text, notes)):
             raise ValueError(f"notes is {notes!r:.80}, not a list of texts")
         modified = values.pop("modified_ns")
-        if modified is not None and (type(modified) is not int or abs(modified) > _LARGEST):
+        if modified is not None and (type(modified) is not int or abs(modified) > _LATEST_NS):
             raise ValueError(f"modified_ns is {modified!r:.80}, not a time")
         for name, value in values.items():
             if not _is_text(value):

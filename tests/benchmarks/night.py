@@ -11,15 +11,14 @@ behind that do not belong there.
 import argparse
 import os
 import random
-import re
 import signal
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.runs import TWO_PROCESSES, codes, rows, start, worker_pool
+from tests.runs import TWO_PROCESSES, codes, left_behind, rows, start, wait_until, words, worker_pool
 from tests.storage import Storage, storage_server, upload_folder
-from transforms.storage.files import list_folder
 
 SOURCE = "gs://archive/photos"
 ONE_BY_ONE = ["--max-batch-pixels", "1"]
@@ -49,15 +48,20 @@ class Runs:
         print(f"{name}: {time.monotonic() - started:.0f} s; {'; '.join(figures)}; {differing}", flush=True)
 
     def kill(self, name: str, output: str, kills: int, source: str) -> None:
-        """`kills` times SIGKILL for all processes at a random moment."""
+        """`kills` times SIGKILL for all processes at a random moment, every second time of encoding."""
         generator, survived = random.Random(0), []
-        for _ in range(kills):
+        for kill in range(kills):
+            before = words(output)
             process = self.start(output, *ONE_BY_ONE, *TWO_PROCESSES, source=source)
-            time.sleep(generator.uniform(2.0, 14.0))
+            if kill % 2 == 0:
+                time.sleep(generator.uniform(2.0, 14.0))
+            else:
+                wait_until(partial(_encodes, process, output, before), 600.0)
+                time.sleep(generator.uniform(0.0, 5.0))
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-            survived.append(len(codes(output)))
-        print(f"{name}: .rgc files after each kill: {survived}", flush=True)
+            survived.append((len(codes(output)), len(left_behind(output))))
+        print(f"{name}: .rgc files, and others left behind, after each kill: {survived}", flush=True)
 
     def start(self, output: str, *options: str, source: str) -> Any:
         os.environ["TMPDIR"] = str(self._tmp)
@@ -90,13 +94,14 @@ class Runs:
         )
 
     def _leftovers(self, output: str) -> None:
-        files = [file.uri for file in list_folder(output)]
-        expected = r"/codes/.*\.rgc$|/manifest/run=\S+(\.parquet|/run\.json)$"
-        leftovers = [uri for uri in files if not re.search(expected, uri)]
-        leftovers += map(str, self._tmp.iterdir())
+        leftovers = [*left_behind(output), *map(str, self._tmp.iterdir())]
         self.wrong += len(leftovers)
         if leftovers:
             print(f"left behind: {leftovers}")
+
+
+def _encodes(process: Any, output: str, before: set[str]) -> bool:
+    return bool(words(output) - before) or process.poll() is not None
 
 
 def through_storage(runs: Runs, storage: Storage, fault_rate: float, kills: int) -> None:

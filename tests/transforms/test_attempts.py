@@ -8,9 +8,9 @@ import pytest
 
 from model.photos.reading import DecodedPhoto
 from tests.storage import Storage
-from transforms.attempts import ENDED_ITS_PROCESS, Attempts
+from transforms.attempts import ENDED_ITS_PROCESS, Attempts, remove_words
 from transforms.elements import Encoded, LoadedPhoto, Photo
-from transforms.storage.files import list_folder
+from transforms.storage.files import list_folder, write_bytes
 
 PIXELS = DecodedPhoto(np.zeros((1, 1, 3), np.uint8), False, "PNG")
 
@@ -48,7 +48,7 @@ class Worker:
 
 @pytest.fixture(params=["local", "remote"])
 def folder(request: pytest.FixtureRequest, storage: Storage, tmp_path: Path) -> str:
-    return str(tmp_path) if request.param == "local" else "gs://archive/manifest/run=1"
+    return f"{tmp_path if request.param == 'local' else 'gs://archive'}/manifest/run=1"
 
 
 def test_a_photo_that_ends_its_process_fails_the_third_time_and_takes_no_other_along(folder: str) -> None:
@@ -70,6 +70,17 @@ def test_what_ended_with_its_process_once_is_encoded_by_itself(folder: str) -> N
     assert worker.try_group("abc") == {"a": "", "b": "", "c": ""}
     assert worker.groups == ["ab", "c", "a", "b"] and worker.word() == 0
     assert worker.try_group("ab") == {"a": "", "b": ""} and worker.groups[-1] == "ab"
+
+
+def test_what_is_left_of_a_run_and_those_before_it_is_removed_and_nothing_else(folder: str) -> None:
+    for run in "123":
+        with pytest.raises(Ended):
+            Worker(f"{folder[:-1]}{run}", "a").try_group("ab")
+        write_bytes(f"{folder[:-1]}{run}/encoding-notes.txt", b"")
+    remove_words(f"{folder[:-1]}2")
+    left = [file.uri for file in list_folder(folder.rpartition("/")[0])]
+    assert len(left) == 5 and sum(uri.endswith("/encoding-notes.txt") for uri in left) == 3
+    assert Worker(f"{folder[:-1]}3", "").word() == 3
 
 
 def test_photos_are_encoded_where_no_word_can_be_left(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from transforms.attempts import remove_words
 from transforms.manifest.reading import SUFFIX, files_ending
 from transforms.storage.files import delete_if_there, join, list_folder, read_bytes, write_bytes
 
@@ -58,6 +59,7 @@ def finish_run(files: Sequence[WrittenFile], found: int, folder: str) -> None:
     """Says in a run's record what it has come to.
 
     Other Parquet files in its folder are deleted first: a bundle that was tried again may have left them.
+    Word of attempts is removed last, and only if all photos have a row: else they may be tried again.
     """
     written = {file.uri for file in files}
     for file in list_folder(folder):
@@ -67,7 +69,10 @@ def finish_run(files: Sequence[WrittenFile], found: int, folder: str) -> None:
         record = RunRecord(**json.loads(read_bytes(join(folder, _NAME))))
     except (FileNotFoundError, ValueError, TypeError):  # nobody has said that it began
         return
-    begin_run(folder, replace(record, found=found, rows=sum(file.rows for file in files)))
+    record = replace(record, found=found, rows=sum(file.rows for file in files))
+    begin_run(folder, record)
+    if record.is_complete:
+        remove_words(folder)
 
 
 def newest_files(manifest: str, wanted: RunRecord) -> list[str]:

@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from uuid import uuid4
 
 from transforms.storage import gcs, local
 from transforms.storage.status import Status
 
 OUTPUT_FOLDERS = ("codes", "manifest")  # below OUTPUT; all that rgc compress writes
+_PROBE = ".rgc-probe"  # one name: what a killed run has left of it goes with the next run's
 _GLOB_CHARACTERS = frozenset("*?[")
 
 
@@ -123,7 +123,7 @@ def writing_to(output: str, folders: Sequence[str]) -> Iterator[None]:
     Raises:
         OSError: it cannot be written, or another run on this machine is writing to it.
     """
-    probe = join(join(output, folders[0]), f".rgc-{uuid4().hex}")
+    probe = join(join(output, folders[0]), _PROBE)
     write_bytes(probe, b"")
     delete_if_there(probe)
     if is_remote(output):

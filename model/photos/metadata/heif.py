@@ -20,6 +20,8 @@ from model.photos.metadata.common import Found, View, size
 
 _FILE_BOXES = {b"ftyp", b"meta", b"mdat", b"free", b"skip"}  # of a picture alone
 _META_BOXES = {b"hdlr", b"pitm", b"iloc", b"iinf", b"iref", b"iprp", b"idat", b"dinf", b"grpl", b"free"}
+_META_BOXES |= {b"ipco", b"ipma"}
+_STORES = {b"mdat", b"idat", b"free", b"skip"}  # of what items hold, and of what fills gaps
 _PICTURE_ITEMS = {b"hvc1", b"av01", b"grid", b"iden", b"iovl", b"avc1", b"jpeg", b"unci"}
 _METADATA_ITEMS = {b"Exif", b"mime", b"uri "}
 _TONE_MAP = b"tmap"
@@ -58,11 +60,14 @@ class _Boxes:
     """What the boxes of a file say beside its pictures.
 
     Attributes:
-        file, meta: kinds of boxes.
+        file, meta: kinds of boxes; those in `iprp` count as in `meta`.
         items: the kind of each, by its number.
         primary: the number of the picture that is shown.
         references: kind, the number of an item, and of those that it refers to.
         properties: kinds of them.
+        extents: the number of an item, and from where to where a part of it lies in the file.
+        extents_in_idat: the same, counted from the beginning of `idat`.
+        stores: kind, start and end of what `extents` lie in, and of what fills gaps.
         rest: bytes after the last box, too few for another.
     """
 
@@ -72,7 +77,17 @@ class _Boxes:
     primary: int = 0
     references: list[tuple[bytes, int, tuple[int, ...]]] = field(default_factory=list)
     properties: set[bytes] = field(default_factory=set)
+    extents: list[tuple[int, int, int]] = field(default_factory=list)
+    extents_in_idat: list[tuple[int, int, int]] = field(default_factory=list)
+    stores: list[tuple[bytes, int, int]] = field(default_factory=list)
     rest: bytes = b""
+
+    def note(self, kinds: set[bytes], data: bytes, start: int, end: int) -> list[tuple[bytes, int, int]]:
+        """The boxes between two positions, whose kinds are added to those of one place."""
+        found = list(boxes(data, start, end))
+        kinds.update(kind for kind, _, _ in found)
+        self.stores += [each for each in found if each[0] in _STORES]
+        return found
 
     def other_pictures(self) -> list[int]:
         """Those that are neither the primary one nor parts, thumbnails or auxiliary pictures of it.
@@ -95,6 +110,18 @@ class _Boxes:
                 found += belonging[number]
         return [n for n, kind in self.items.items() if kind in _PICTURE_ITEMS and n not in known]
 
+    def bytes_of_no_item(self, data: bytes) -> int:
+        """How many there are in `stores`, without zeros, which fill gaps."""
+        idat = next((start for kind, start, _ in self.stores if kind == b"idat"), 0)
+        extents = self.extents + [(n, idat + start, idat + end) for n, start, end in self.extents_in_idat]
+        rest, done = bytearray(data), 0
+        for first, last in sorted((start, end) for n, start, end in extents if n in self.items):
+            start, end = max(first, done), min(last, len(data))  # extents may overlap
+            if start < end:
+                rest[start:end] = bytes(end - start)
+                done = end
+        return sum(end - start - rest.count(0, start, end) for _, start, end in self.stores)
+
 
 def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of the content of each box between two positions."""
@@ -112,20 +139,21 @@ def boxes(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
 
 def _look(data: bytes) -> _Boxes:
     found, last = _Boxes(), 0
-    for kind, start, last in boxes(data):
-        found.file.add(kind)
-        for inner, inner_start, inner_end in boxes(data, start + 4, last) if kind == b"meta" else ():
-            found.meta.add(inner)
+    for kind, start, last in found.note(found.file, data, 0, len(data)):
+        for inner, at, end in found.note(found.meta, data, start + 4, last) if kind == b"meta" else ():
             if inner == b"iinf":
-                found.items.update(_items(data, inner_start, inner_end))
+                found.items.update(_items(data, at, end))
             elif inner == b"pitm":
-                found.primary = int.from_bytes(data[inner_start + 4 : inner_end])
+                found.primary = int.from_bytes(data[at + 4 : end])
+            elif inner == b"iloc":
+                for in_idat, extent in _extents(data, at, end):
+                    (found.extents_in_idat if in_idat else found.extents).append(extent)
             elif inner == b"iref":
-                found.references += _references(data, inner_start, inner_end)
+                found.references += _references(data, at, end)
             elif inner == b"iprp":
-                for container, at, stop in boxes(data, inner_start, inner_end):
+                for container, first, stop in found.note(found.meta, data, at, end):
                     if container == b"ipco":
-                        found.properties.update(each for each, _, _ in boxes(data, at, stop))
+                        found.note(found.properties, data, first, stop)
     found.rest = data[last:].strip(b"\0")
     return found
 
@@ -139,6 +167,30 @@ def _items(data: bytes, start: int, end: int) -> Iterator[tuple[int, bytes]]:
         width = 4 if data[at] == 3 else 2
         kind = data[at + 6 + width : min(at + 10 + width, stop)] if data[at] in (2, 3) else b""
         yield int.from_bytes(data[at + 4 : at + 4 + width]), kind
+
+
+def _extents(data: bytes, start: int, end: int) -> Iterator[tuple[bool, tuple[int, int, int]]]:
+    """Whether it lies in `idat`, the number of its item, and from where to where, of each part of an item."""
+    at = start + 4
+
+    def read(width: int) -> int:
+        nonlocal at
+        at += width
+        return int.from_bytes(data[at - width : at])
+
+    version, sizes = data[start], read(2)
+    offset_width, length_width, base_width, index_width = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    number_width = 4 if version == 2 else 2
+    read(number_width)  # how many items
+    while at < end:
+        number = read(number_width)
+        in_idat = version > 0 and read(2) & 15 == 1
+        read(2)  # of which file: this one
+        base, extents = read(base_width), read(2)
+        for _ in range(extents if length_width else 0):  # without, an item would be all of the file
+            read(index_width if version else 0)
+            first = base + read(offset_width)
+            yield in_idat, (number, first, first + read(length_width))
 
 
 def _references(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
@@ -184,12 +236,12 @@ def read(data: bytes, container: str) -> Found:
             found.blocks.append(Block(property_kind.decode(), json.dumps(value, sort_keys=True).encode()))
         else:
             found.left_out.append(f"its {name.replace('_', ' ')}")
-    found.left_out += _left_out(info, looked, len(items))
+    found.left_out += _left_out(info, looked, len(items), looked.bytes_of_no_item(data))
     found.bits = int(info["bit_depth"])
     return found
 
 
-def _left_out(info: dict[str, Any], looked: _Boxes, carried_items: int) -> Iterator[str]:
+def _left_out(info: dict[str, Any], looked: _Boxes, carried_items: int, unclaimed: int) -> Iterator[str]:
     kinds = list(looked.items.values())
     pictures = ["depth"] * bool(info["depth_images"])
     pictures += [kind.rpartition(":")[2] for kind in info["aux"] if not kind.endswith(_ALPHA)]
@@ -208,6 +260,8 @@ def _left_out(info: dict[str, Any], looked: _Boxes, carried_items: int) -> Itera
         yield f"items of other kinds: {', '.join(sorted(kind.decode('latin-1') for kind in items))}"
     if properties := looked.properties - _STORAGE_PROPERTIES - set(_LIGHT):
         yield f"properties of other kinds: {', '.join(sorted(kind.decode('latin-1') for kind in properties))}"
+    if unclaimed:
+        yield f"{unclaimed:,} bytes that belong to no item"
     if looked.rest:
         yield f"{size(looked.rest)} after the picture"
 

@@ -16,6 +16,9 @@ def with_value(key: str, value: object) -> str:
 def test_comes_back_as_it_was_and_new_keys_are_passed_over() -> None:
     assert SourceRecord.from_json(RECORD.to_json()) == RECORD
     assert SourceRecord.from_json(with_value("camera", "x")) == RECORD
+    for seconds in (-(10**11), 10**11, (1 << 63) - 1):  # years -1199, 5138 and after all others
+        record = replace(RECORD, modified_ns=seconds * 10**9)
+        assert SourceRecord.from_json(record.to_json()) == record
 
 
 @pytest.mark.parametrize(
@@ -27,6 +30,7 @@ def test_comes_back_as_it_was_and_new_keys_are_passed_over() -> None:
         ("{}", "bytes is None"),
         *[(with_value("bytes", wrong), "bytes is") for wrong in ("5", True, -1, 1 << 63, 5.0)],
         *[(with_value("notes", wrong), "notes is") for wrong in ("a", None, [1])],
+        *[(with_value("modified_ns", wrong), "modified_ns is") for wrong in ("5", 1e18, 1 << 93, -(1 << 93))],
         *[(with_value("sha256", wrong), "sha256 is") for wrong in (0, None, "\ud800")],
     ],
 )

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -114,3 +115,13 @@ def test_tiff_orientation_and_resolution() -> None:
     with Image.open(io.BytesIO(back)) as image:
         assert (image.tag_v2[274], image.tag_v2[282], image.tag_v2[283]) == (1, 150, 300)
         assert image.size == (HEIGHT, WIDTH)
+
+
+def test_thousands_of_prefixes_in_xmp_take_no_longer_than_one() -> None:
+    prefixes = [f"a{number}" for number in range(20_000)]
+    packet = "<x " + " ".join(f"xmlns:{prefix}='http://ns.adobe.com/tiff/1.0/'" for prefix in prefixes)
+    packet += "/>".join(f"<{prefix}:Orientation" for prefix in prefixes) + f" {prefixes[0]}:Orientation='6'/>"
+    start = time.process_time()
+    assert xmp.orientation(packet.encode()) == 6
+    assert xmp.reset_orientation(packet.encode()).decode() == packet.replace("'6'", "'1'")
+    assert time.process_time() - start < 1

@@ -36,3 +36,13 @@ def test_what_a_format_has_no_place_for_is_said(tmp_path: Path) -> None:
     assert rgc("encode", photo, code, "--iterations", "1").exit_code == 0
     decoded = rgc("decode", code, tmp_path / "a.jpg")
     assert decoded.exit_code == 0 and "70,010 bytes of EXIF, more than a JPEG's segment" in decoded.output
+
+
+def test_a_photo_of_any_time_comes_back(tmp_path: Path) -> None:
+    """Nanoseconds since 1970 need more than 64 bits from the year 2262 on."""
+    photo, code, back = tmp_path / "a.png", tmp_path / "a.rgc", tmp_path / "b.png"
+    Image.linear_gradient("L").resize((64, 48)).save(photo)
+    os.utime(photo, ns=(12 * 10**18,) * 2)
+    assert rgc("encode", photo, code, "--iterations", "1").exit_code == 0
+    assert rgc("decode", code, back).exit_code == 0
+    assert back.stat().st_mtime_ns == photo.stat().st_mtime_ns

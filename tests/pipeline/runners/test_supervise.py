@@ -23,7 +23,19 @@ from pipeline.execution import Execution
 from pipeline.runners import supervise
 from pipeline.runners.run import choose_execution
 from pipeline.runners.supervise import EndedEarlyError
-from tests.runs import TWO_PROCESSES, codes, more_photos, rgc, rows, start, wait_for, wait_until, worker_pool
+from tests.runs import (
+    TWO_PROCESSES,
+    codes,
+    left_behind,
+    more_photos,
+    rgc,
+    rows,
+    start,
+    wait_for,
+    wait_until,
+    words,
+    worker_pool,
+)
 from tests.storage import Storage, upload_folder
 from transforms import write
 from transforms.attempts import ENDED_ITS_PROCESS
@@ -154,6 +166,35 @@ def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
     process.communicate(timeout=5)  # also: no worker holds the pipes open any longer
     assert process.returncode == 130
     assert "44 photos: 42 encoded" in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
+    assert not left_behind(output)
+
+
+@pytest.mark.parametrize("way", ["processes", "pool"])
+@pytest.mark.parametrize("place", ["disk", "storage"])
+def test_after_a_run_that_was_killed_the_next_one_leaves_nothing_behind(
+    storage: Storage,
+    photo_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    place: str,
+) -> None:
+    Image.new("RGB", (77, 7)).save(photo_folder / "stays.png")
+    (tmp_path / "sitecustomize.py").write_text(BAD_ENCODER.replace("SIGKILL", "SIGSTOP"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    output = str(tmp_path / "out") if place == "disk" else "gs://archive/out"
+    before = psutil.Process().children(recursive=True)
+    with worker_pool() if way == "pool" else nullcontext(TWO_PROCESSES) as options:
+        process = start("compress", photo_folder, output, *ONE_BY_ONE, *options)
+        try:
+            wait_until(lambda: words(output))
+        finally:
+            for started in set(psutil.Process().children(recursive=True)) - set(before):
+                started.kill()
+        process.communicate()
+    assert words(output)
+    assert "5 photos: " in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
+    assert len(rows(output)) == 5 and not left_behind(output)
 
 
 def test_ctrl_c_stops_decompress_too(astronaut: Image.Image, tmp_path: Path) -> None:
@@ -221,8 +262,7 @@ def test_a_photo_that_ends_its_worker_while_it_is_encoded_is_one_failed_row(
     assert "11 photos: 8 encoded, 1 kept, 2 failed" in said
     assert rows(output)[str(photo_folder / "killer.png")]["reason"] == ENDED_ITS_PROCESS
     assert len(codes(output)) == 8
-    left = [file for file in output.rglob("encoding*") if file.is_file()]
-    assert len(left) == 2  # word of that photo, for the case of another try
+    assert not left_behind(output)
 
 
 @pytest.mark.parametrize("way", ["memory", "processes", "pool"])

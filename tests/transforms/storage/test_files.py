@@ -8,6 +8,7 @@ import pytest
 
 from tests.storage import FAULTS, Storage
 from transforms.find import find_files
+from transforms.storage import files
 from transforms.storage.files import (
     OUTPUT_FOLDERS,
     delete_if_there,
@@ -164,6 +165,24 @@ def test_what_cannot_be_written_is_known_before_the_run(storage: Storage, tmp_pa
         pass
     with writing_to("gs://archive/out", OUTPUT_FOLDERS):
         assert not list(list_folder("gs://archive"))
+
+
+@pytest.mark.parametrize("place", ["disk", "storage"])
+def test_what_was_written_to_find_out_goes_with_the_next_run(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    output = str(tmp_path) if place == "disk" else "gs://archive/out"
+
+    def end(_: str) -> None:
+        raise KeyboardInterrupt  # for a SIGKILL
+
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr(files, "delete_if_there", end)
+        with writing_to(output, OUTPUT_FOLDERS):
+            pass
+    assert len(list(list_folder(output))) == 1
+    with writing_to(output, OUTPUT_FOLDERS):
+        assert not list(list_folder(output))
 
 
 def test_a_local_folder_has_one_writer_who_cleans_up(tmp_path: Path) -> None:
