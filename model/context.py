@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.steps import ACTIVATION_UNIT, LEVELS, Known, Step, of_nearest
 from model.transform import frequencies
 
 WEIGHT_UNIT = 64
 WEIGHT_LIMIT = 255 / WEIGHT_UNIT  # 8 bits: exact even where a process lets float32 run as bfloat16
-ACTIVATION_UNIT = 16
 _LARGEST_ACTIVATION = 255  # in its unit
 LARGEST_MEAN = 255
 LOG_SCALES = (
@@ -28,51 +28,7 @@ LOG_SCALES = (
     6 * ACTIVATION_UNIT,
 )  # of log2 of a scale, in units of 1/16
 EXACT_BELOW = 1 << 24  # integers that float32 holds
-LEVELS = 5  # grids of doubling stride that the very first group is coded in
-FIRST_WINDOW = 7  # sides of what the very first group's networks see of their grid
-_QUARTERS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of each 2x2 positions: top, left
-_NEAREST = {  # of each quarter's positions, whose neighbours there are known: down, right
-    1: ((-1, -1), (-1, 1), (1, -1), (1, 1)),
-    2: ((-1, 0), (1, 0), (0, -1), (0, 1)),
-    3: ((-1, 0), (1, 0), (0, -1), (0, 1)),
-}
-LAST_WIDE_GROUP = 2  # of the first iteration, whose networks see 5x5 positions; others 3x3
 _LARGEST_DIFFERENCE = 255  # 8 bits, as of weights
-
-
-@dataclass(frozen=True)
-class Step:
-    """Symbols that are coded together: a group of channels at a quarter of the positions of a grid.
-
-    Attributes:
-        iteration, group: which network.
-        quarter: which of the grid's quarters, 0 to 3; earlier ones are known.
-        stride: of the grid, in code positions.
-        start, stop: the group's channels among its iteration's.
-    """
-
-    iteration: int
-    group: int
-    quarter: int
-    stride: int
-    start: int
-    stop: int
-
-    @property
-    def very_first(self) -> bool:
-        """Whether it is of the group that is coded on grids, before all others."""
-        return self.iteration == self.group == 0
-
-    @property
-    def first_of_all(self) -> bool:
-        """Whether nothing at all is known before it."""
-        return self.very_first and self.quarter == 0
-
-    def symbols(self, codes: Tensor) -> Tensor:
-        """Its symbols among those of its iteration (N, C, h, w): a view."""
-        top, left = _QUARTERS[self.quarter]
-        step = 2 * self.stride
-        return codes[:, self.start : self.stop, top * self.stride :: step, left * self.stride :: step]
 
 
 @dataclass(frozen=True)
@@ -81,7 +37,7 @@ class StepWeights:
 
     Attributes:
         first, second, last, linear: kernels; the first layer's and the linear one's times 16, so that
-            activations come in units of 1/16.
+            activations come in units of 1/16, and 0 where symbols of later steps are.
         bias, of_level: of the first layer, in units of 1/64: (cases, hidden), (hidden,).
         second_bias, last_bias: in units of 1/16.
     """
@@ -105,21 +61,29 @@ class StepNetwork(nn.Module):
     Biases follow the gain's level, and the case: of the very first group the grid, else the iteration.
 
     Args:
-        seen: channels of what is known.
-        own: symbols that it predicts at each position.
-        kernel: side of the first layer's.
-        linear: whether means are also a weighted sum of what is known.
+        step: one of those that it is for.
+        earlier: channels of what it sees beside the step's group.
     """
 
-    def __init__(self, seen: int, own: int, hidden: int, cases: int, kernel: int, linear: bool) -> None:
+    units: Tensor  # of what is seen: 1/16, or none where symbols of later steps are
+
+    def __init__(self, step: Step, earlier: int, hidden: int, cases: int) -> None:
         super().__init__()
-        self.stride = 1 if kernel == 1 else 2
+        own = step.stop - step.start
+        units = ACTIVATION_UNIT * step.is_known().expand(own if step.quarter else 0, -1, -1)
+        if step.very_first:  # windows come as columns
+            units, self.stride = units.reshape(-1, 1, 1), 1
+        else:
+            whole = torch.full((earlier, step.kernel, step.kernel), ACTIVATION_UNIT)
+            units, self.stride = torch.cat([whole, units]), 2
+        self.register_buffer("units", units, persistent=False)
+        seen, kernel = units.shape[:2]
         self.first = nn.Conv2d(seen, hidden, kernel)
         self.of_level = nn.Parameter(torch.zeros(hidden))
         self.of_case = nn.Parameter(torch.zeros(cases, hidden))
         self.second = nn.Conv2d(hidden, hidden, 1)
         self.last = nn.Conv2d(hidden, 2 * own, 1)
-        self.linear = nn.Conv2d(seen, own, kernel, bias=False) if linear else None
+        self.linear = nn.Conv2d(seen, own, kernel, bias=False) if step.very_first else None
         self.kept: StepWeights | None = None
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
         with torch.no_grad():
@@ -131,29 +95,30 @@ class StepNetwork(nn.Module):
         """Of the weights as they are now."""
         unit = ACTIVATION_UNIT
         return StepWeights(
-            first=_quantize(self.first.weight) * unit,
+            first=_quantize(self.first.weight) * self.units,
             bias=(_quantize(_bias(self.first)) + _quantize(self.of_case)) * WEIGHT_UNIT,
             of_level=_quantize(self.of_level) * WEIGHT_UNIT,
             second=_quantize(self.second.weight),
             second_bias=_quantize(_bias(self.second)) * unit,
             last=_quantize(self.last.weight),
             last_bias=_quantize(_bias(self.last)) * unit,
-            linear=None if self.linear is None else _quantize(self.linear.weight) * unit,
+            linear=None if self.linear is None else _quantize(self.linear.weight) * self.units,
         )
 
     def forward(self, known: Tensor, level: Tensor, case: int) -> tuple[Tensor, Tensor]:
         """Means (N, own, h, w) and log2 of scales, integers in units of 1/16.
 
         Args:
-            known: (N, C, h', w') what `_known` or `_differences` gives.
+            known: (N, C, h', w') what `Known.around` or `_differences` gives.
             level: of the gain, (N,), float32 multiples of 1/128 from -3/4.
             case: log2 of the grid's stride; of later iterations, how many came before, less one.
         """
         weights = self.kept or self.quantized()
         bias = torch.addcmul(weights.bias[case], level[:, None], weights.of_level)
-        bias = _floor(bias) * (ACTIVATION_UNIT / WEIGHT_UNIT)
         x = _convolution(known, weights.first, None, self.stride)
-        x = _floor(x + bias[:, :, None, None].to(x.dtype)).clamp(0, _LARGEST_ACTIVATION)
+        bias = _floor(bias)[:, :, None, None].to(x.dtype)
+        x = torch.add(x, bias, alpha=ACTIVATION_UNIT / WEIGHT_UNIT)
+        x = _floor(x).clamp(0, _LARGEST_ACTIVATION)
         x = _floor(_convolution(x, weights.second, weights.second_bias, 1)).clamp(0, _LARGEST_ACTIVATION)
         mean, log_scale = _floor(_convolution(x, weights.last, weights.last_bias, 1).float()).chunk(2, dim=1)
         if weights.linear is not None:
@@ -190,6 +155,7 @@ class ContextModel(nn.Module):
 
     even: Tensor
     uneven: Tensor
+    units: Tensor  # of a mean of neighbours: 1/16, or none in channels where it is 0
 
     def __init__(
         self, first: Sequence[int], later: Sequence[int], iterations: int, hidden: Sequence[int]
@@ -198,24 +164,19 @@ class ContextModel(nn.Module):
         if sum(first) > sum(later):
             raise ValueError(f"{sum(first)} symbols in the first iteration, {sum(later)} in later ones")
         self.groups = [first, *[later] * (iterations - 1)]
-        # Channels of frequency 0 in the very first group, and all others of the first iteration.
-        is_even = torch.tensor(frequencies(sum(first))) == 0
-        is_even[first[0] :] = False
+        # Channels of frequency 0 in the very first group, and its others.
+        is_even = torch.tensor(frequencies(sum(first))[: first[0]]) == 0
         self.register_buffer("even", is_even.nonzero().flatten(), persistent=False)
         self.register_buffer("uneven", (~is_even).nonzero().flatten(), persistent=False)
+        self.register_buffer("units", (is_even * float(ACTIVATION_UNIT))[:, None, None], persistent=False)
         self.networks = nn.ModuleList()
         for iteration, sizes in enumerate(self.groups[:2]):
             of_iteration, width = nn.ModuleList(), hidden[iteration]
-            for group, own in enumerate(sizes):
-                if iteration == group == 0:
-                    seen, cases, kernel = [own * FIRST_WINDOW**2] * 3, LEVELS, 1
-                else:
-                    earlier = sum(sizes[:group]) + (sum(first) if iteration else len(self.even))
-                    seen = [earlier, *[earlier + own] * 3]
-                    cases, kernel = iterations - 1 if iteration else 1, _kernel(iteration, group)
-                linear = iteration == group == 0
-                quarters = (StepNetwork(n, own, width, cases, kernel, linear) for n in seen)
-                of_iteration.append(nn.ModuleList(quarters))
+            for group in range(len(sizes)):
+                steps = [s for s in self.steps(iteration) if s.group == group and s.stride == 1]
+                cases = LEVELS if steps[0].very_first else iterations - 1 if iteration else 1
+                earlier = sum(sizes[:group]) + (sum(first) if iteration else len(self.even))
+                of_iteration.append(nn.ModuleList(StepNetwork(step, earlier, width, cases) for step in steps))
             self.networks.append(of_iteration)
         own = first[0]
         self.mean = nn.Parameter(torch.zeros(2, own))  # of the very first symbols: at level 0, and its slope
@@ -243,47 +204,67 @@ class ContextModel(nn.Module):
                 linear = None if live.linear is None else live.linear.contiguous()
                 network.kept = replace(live, first=live.first.contiguous(), linear=linear)
 
-    def predict(
-        self, step: Step, previous: Tensor | None, codes: Tensor, level: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Means and log2 of scales of a step's symbols, integers in units of 1/16.
-
-        Each is in the shape of `Step.symbols`.
+    def known(self, iteration: int, previous: Tensor | None, codes: Tensor) -> Known:
+        """What an iteration's steps see.
 
         Args:
             previous: symbols of the iteration before (N, C, h, w); None in the first.
-            codes: symbols of this one (N, C, h, w); those of later steps have no influence.
+            codes: symbols of this one (N, C, h, w), or zeros; see `Known`.
+        """
+        if previous is not None:
+            before = previous[:, : sum(self.groups[0])]
+            return Known(codes, 0, lambda: before)
+        first = self.groups[0][0]
+        return Known(codes, first, lambda: self._edges(codes[:, :first]))
+
+    def predict(self, step: Step, known: Known, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and log2 of scales of a step's symbols, integers in units of 1/16.
+
+        Each is in the shape of `Step.symbols`. Symbols of the step itself and of later ones have no
+        influence.
+
+        Args:
+            known: of the step's iteration.
             level: of the gain, (N,).
         """
-        shape = step.symbols(codes).shape
+        symbols = known.symbols(step)
         if step.first_of_all:
-            both = _quantize(self.mean), _quantize(self.log_scale)
-            mean, log_scale = (
-                _floor((start + level[:, None] * slope) * ACTIVATION_UNIT)[:, :, None, None]
-                for start, slope in both
-            )
-            return mean.expand(shape), log_scale.clamp(*LOG_SCALES).expand(shape)
-        if 0 in shape:
-            return codes.new_zeros(shape), codes.new_zeros(shape)
+            start, slope = _quantize(torch.stack([self.mean, self.log_scale], dim=1))
+            both = _floor((start + level[:, None, None] * slope) * ACTIVATION_UNIT)[..., None, None]
+            mean, log_scale = both.unbind(1)
+            return mean.expand_as(symbols), log_scale.clamp(*LOG_SCALES).expand_as(symbols)
+        if not symbols.numel():
+            return torch.zeros_like(symbols), torch.zeros_like(symbols)
         network, case = self._network(step)
         if step.very_first:
-            known, near = _differences(step, codes, self.even)
+            seen, near = self._differences(step, known)
+            mean, log_scale = cast(tuple[Tensor, Tensor], network(seen, level, case))
+            mean = near + mean
         else:
-            known, near = _known(step, self._before(step, previous, codes), codes), codes.new_zeros(())
-        mean, log_scale = cast(tuple[Tensor, Tensor], network(known, level, case))
+            mean, log_scale = cast(tuple[Tensor, Tensor], network(known.around(step), level, case))
         limit = LARGEST_MEAN * ACTIVATION_UNIT
-        return (near + mean).clamp(-limit, limit), log_scale.clamp(*LOG_SCALES)
+        return mean.clamp(-limit, limit), log_scale.clamp(*LOG_SCALES)
 
-    def _before(self, step: Step, previous: Tensor | None, codes: Tensor) -> Tensor:
-        """What is known of all positions (N, C, h, w): symbols, or differences of them."""
-        if previous is not None:
-            return torch.cat([previous[:, : sum(self.groups[0])], codes[:, : step.start]], dim=1)
-        even = codes[:, self.even]
-        across, down = even.diff(dim=3), even.diff(dim=2)
-        across, down = F.pad(across, (1, 0, 0, 0)), F.pad(down, (0, 0, 1, 0))
-        rest = self.uneven[: step.start - len(self.even)]
+    def _differences(self, step: Step, known: Known) -> tuple[Tensor, Tensor]:
+        """What a network of the very first group sees: (N, own * window, h', w'), and means to which it adds.
+
+        Means, in units of 1/16, are those of the nearest known neighbours in `even`'s channels, whose symbols
+        are seen as differences to them, and 0 in others.
+        """
+        windows, there = known.windows(step)
+        total, count = of_nearest(step, windows), of_nearest(step, there)
+        # Half a unit more, so that no quotient is near an integer: any division gives the same.
+        near = _floor((total * self.units + 0.5) / count)
+        difference = windows - _floor(near / ACTIVATION_UNIT + 0.5)[:, :, None, None]
+        difference = difference.clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE) * there
+        return difference.flatten(1, 3), near
+
+    def _edges(self, very_first: Tensor) -> Tensor:
+        """What other groups of the first iteration see of the very first (N, C, h, w)."""
+        even = very_first[:, self.even]
+        across, down = F.pad(even.diff(dim=3), (1, 0, 0, 0)), F.pad(even.diff(dim=2), (0, 0, 1, 0))
         steps = torch.cat([across, down], dim=1).clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
-        return torch.cat([steps, codes[:, rest]], dim=1)
+        return torch.cat([steps, very_first[:, self.uneven]], dim=1)
 
     def _network(self, step: Step) -> tuple[nn.Module, int]:
         """What predicts a step, and its case."""
@@ -299,12 +280,12 @@ class ContextModel(nn.Module):
         """Bits that an iteration of each image costs, (N,), for training.
 
         Args:
-            previous, codes, level: as in `predict`.
+            previous, codes, level: as in `known` and `predict`.
             noisy: values before rounding, with uniform noise, in the shape of `codes`.
         """
-        costs = []
+        costs, known = [], self.known(iteration, previous, codes)
         for step in self.steps(iteration):
-            mean, log_scale = self.predict(step, previous, codes, level)
+            mean, log_scale = self.predict(step, known, level)
             mean, log_scale = mean / ACTIVATION_UNIT, log_scale / ACTIVATION_UNIT
             costs.append(bits(step.symbols(noisy) - mean, log_scale).flatten(1).sum(dim=1))
         return torch.stack(costs).sum(dim=0)
@@ -339,67 +320,6 @@ def bits(distance: Tensor, log_scale: Tensor) -> Tensor:
     inverse = torch.exp2(-log_scale.float())
     inside = F.softplus((distance - 0.5) * inverse) + F.softplus(-(distance + 0.5) * inverse)
     return (inside - torch.log(-torch.expm1(-inverse))) / math.log(2)
-
-
-def _kernel(iteration: int, group: int) -> int:
-    return 5 if iteration == 0 and group <= LAST_WIDE_GROUP else 3
-
-
-def _known(step: Step, before: Tensor, codes: Tensor) -> Tensor:
-    """What a network sees, but the very first group's: (N, C, h', w'), 0 where nothing is known or beyond the
-    border, cut so that a convolution of stride 2 gives the step's positions.
-    """
-    own = codes[:, step.start : step.stop]
-    known = torch.cat([before, _earlier_quarters(step, own)], dim=1) if step.quarter else before
-    return _cut(step, known, step.symbols(codes), _kernel(step.iteration, step.group))
-
-
-def _differences(step: Step, codes: Tensor, even: Tensor) -> tuple[Tensor, Tensor]:
-    """What a network of the very first group sees: (N, own * window, h', w'), and means to which it adds.
-
-    Means, in units of 1/16, are those of the nearest known neighbours in `even`'s channels, whose symbols are
-    seen as differences to them, and 0 in others.
-    """
-    grid = codes[:, : step.stop, :: step.stride, :: step.stride]
-    known, there = _windows(step, codes, grid), _windows(step, codes, torch.ones_like(grid[:1, :1]))
-    total, count = (_of_nearest(step, windows) for windows in (known[:, even], there))
-    # Half a unit more, so that no quotient is near an integer: any division gives the same.
-    near = _floor((total * ACTIVATION_UNIT + 0.5) / count)
-    mean = known.new_zeros(*known.shape[:2], *known.shape[4:])
-    mean[:, even] = near
-    difference = known[:, even] - _floor(near / ACTIVATION_UNIT + 0.5)[:, :, None, None]
-    known[:, even] = difference.clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE) * there
-    return known.flatten(1, 3), mean
-
-
-def _windows(step: Step, codes: Tensor, plane: Tensor) -> Tensor:
-    """(N, C, rows, columns, h', w'): what is known around each position of a plane of the step's grid."""
-    target = step.symbols(codes)
-    known = _cut(step, _earlier_quarters(step, plane), target, FIRST_WINDOW)
-    columns = F.unfold(known, FIRST_WINDOW, stride=2)
-    return columns.view(len(plane), -1, FIRST_WINDOW, FIRST_WINDOW, *target.shape[2:])
-
-
-def _of_nearest(step: Step, windows: Tensor) -> Tensor:
-    """Sums over a quarter's nearest neighbours: (N, C, h', w')."""
-    middle = FIRST_WINDOW // 2
-    parts = [windows[:, :, middle + down, middle + right] for down, right in _NEAREST[step.quarter]]
-    return torch.stack(parts).sum(dim=0)
-
-
-def _earlier_quarters(step: Step, plane: Tensor) -> Tensor:
-    """A plane (N, C, h, w) of the step's grid, 0 where a later quarter or its own is."""
-    known = torch.zeros_like(plane)
-    for top, left in _QUARTERS[: step.quarter]:
-        known[:, :, top::2, left::2] = plane[:, :, top::2, left::2]
-    return known
-
-
-def _cut(step: Step, plane: Tensor, target: Tensor, kernel: int) -> Tensor:
-    """A plane (N, C, h, w), padded and cut for a kernel of stride 2 to give the shape of `target`."""
-    top, left = (kernel // 2 - offset for offset in _QUARTERS[step.quarter])
-    height, width = (2 * (length - 1) + kernel for length in target.shape[2:])
-    return F.pad(plane, (left, width - left - plane.shape[3], top, height - top - plane.shape[2]))
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int) -> Tensor:

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.context import ACTIVATION_UNIT, LARGEST_MEAN, LOG_SCALES, ContextModel
+from model.context import LARGEST_MEAN, LOG_SCALES, ContextModel
 from model.devices import to_device, to_host
 from model.network import LARGEST_SYMBOL
+from model.steps import ACTIVATION_UNIT
 
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 _PROBABILITY_BITS = 20  # probabilities are multiples of 2**-20: exact in float32
@@ -98,11 +99,12 @@ def decode_iteration(
         raise ValueError(f"a stream of {len(stream)} bytes is no whole number of 32-bit words")
     bits = _BitReader(np.frombuffer(stream, "<u4").astype(np.uint32))
     codes = torch.zeros(1, sum(context.groups[iteration]), *shape, dtype=torch.float32, device=level.device)
+    known = context.known(iteration, previous, codes)
     for step in context.steps(iteration):
-        target = step.symbols(codes)
+        target = known.symbols(step)
         if not target.numel():
             continue
-        both = shapes(*context.predict(step, previous, codes, level))
+        both = shapes(*context.predict(step, known, level))
         rounded_mean, numbers = to_host(torch.stack(both).flatten(1)).numpy()
         try:
             values = _read(bits, numbers) + rounded_mean
@@ -113,7 +115,7 @@ def decode_iteration(
         target.copy_(to_device(torch.from_numpy(values), target.device).view(target.shape))
     if not bits.is_at_end():
         raise ValueError(f"the stream of {len(stream)} bytes goes on after its last bit")
-    return codes
+    return known.codes()
 
 
 class _BitReader:
@@ -158,9 +160,9 @@ def _steps(
     """
     ahead = _AHEAD.get(codes.device.type, 0)
     waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-    symbols = 0
+    symbols, known = 0, context.known(iteration, previous, codes)
     for step in context.steps(iteration):
-        mean, log_scale = context.predict(step, previous, codes, level)
+        mean, log_scale = context.predict(step, known, level)
         waiting.append((mean.flatten(1), log_scale.flatten(1), step.symbols(codes).flatten(1)))
         symbols += mean.numel()
         if symbols > ahead:

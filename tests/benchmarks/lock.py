@@ -37,7 +37,8 @@ def prepared(megapixels: float) -> Callable[[], list[bytes]]:
     """Coding alone, of symbols whose predictions are known."""
     context = load_weights().context
     codes, level = random_codes(megapixels, sum(context.groups[0])), torch.zeros(1)
-    predictions = [context.predict(step, None, codes, level) for step in context.steps(0)]
+    known = context.known(0, None, codes)
+    predictions = [context.predict(step, known, level) for step in context.steps(0)]
 
     def work() -> list[bytes]:
         with torch.inference_mode(), patch.object(ContextModel, "predict", side_effect=predictions):

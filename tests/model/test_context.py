@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.context import ACTIVATION_UNIT, LEVELS, ContextModel, Step, bits
+from model.context import ContextModel, bits
+from model.steps import ACTIVATION_UNIT, LEVELS, Step
 from tests.conftest import TINY, tiny_model
 from tests.model.format import stranger
 
@@ -25,7 +26,8 @@ def predict(context: ContextModel, step: Step, codes: list[torch.Tensor]) -> tor
     """Means and logarithms of scales in units of 1/16, side by side."""
     previous = codes[step.iteration - 1] if step.iteration else None
     level = LEVEL.expand(len(codes[0]))
-    return torch.cat(context.predict(step, previous, codes[step.iteration], level), dim=1)
+    known = context.known(step.iteration, previous, codes[step.iteration])
+    return torch.cat(context.predict(step, known, level), dim=1)
 
 
 @pytest.mark.parametrize(("photos", "height", "width"), [(1, 6, 8), (3, 4, 6), (1, 34, 40)])
@@ -113,16 +115,14 @@ def test_the_very_first_group_is_coded_from_coarse_to_fine() -> None:
 def test_the_level_shows_in_the_predictions() -> None:
     context, codes = tiny_model().context, codes_of()
     step = list(context.steps(1))[1]
+    known = context.known(1, codes[0], codes[1])
     low, high = (
-        torch.cat(context.predict(step, codes[0], codes[1], torch.tensor([level])), dim=1)
-        for level in (0.0, 0.5)
+        torch.cat(context.predict(step, known, torch.tensor([level])), dim=1) for level in (0.0, 0.5)
     )
     assert torch.equal(low, high)  # untrained
     with torch.no_grad():
         context.networks[1][0][1].of_level.fill_(2.0)
-    assert not torch.equal(
-        low, torch.cat(context.predict(step, codes[0], codes[1], torch.tensor([0.5])), dim=1)
-    )
+    assert not torch.equal(low, torch.cat(context.predict(step, known, torch.tensor([0.5])), dim=1))
 
 
 def test_bits_are_the_logistic_distribution_s() -> None:
@@ -137,12 +137,13 @@ def test_bits_are_the_logistic_distribution_s() -> None:
 def test_a_colour_is_predicted_like_any_other() -> None:
     """Networks of the first iteration see differences of brightness and colour only."""
     context, codes = tiny_model().context, codes_of(34, 40)
-    shifted = [codes[0].clone()]
-    shifted[0][:, context.even] += 100
+    shifted = codes[0].clone()
+    shifted[:, context.even] += 100
+    known, known_there = (context.known(0, None, each) for each in (codes[0], shifted))
     for step in all_steps(context):
         if step.iteration == 0 and not step.first_of_all:
-            mean, log_scale = context.predict(step, None, codes[0], LEVEL)
-            there, log_scale_there = context.predict(step, None, shifted[0], LEVEL)
+            mean, log_scale = context.predict(step, known, LEVEL)
+            there, log_scale_there = context.predict(step, known_there, LEVEL)
             if step.very_first:
                 there[:, context.even] -= 100 * ACTIVATION_UNIT
             assert torch.equal(mean, there) and torch.equal(log_scale, log_scale_there)
