@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import SupportsBytes
 
 import numpy as np
 import torch
@@ -34,15 +35,20 @@ class Encoding:
     """The iterations of one photo, and whether the goal was met.
 
     Attributes:
-        codes: a stream for each iteration.
+        streams: of each iteration; see `codes`.
         levels: of the gain in each, 0 to 255.
         ms_ssim: of the image decoded after each.
     """
 
-    codes: tuple[bytes, ...]
+    streams: tuple[SupportsBytes, ...]
     levels: tuple[int, ...]
     ms_ssim: tuple[float, ...]
     reached: bool
+
+    @property
+    def codes(self) -> tuple[bytes, ...]:
+        """A stream for each iteration. They are coded when first asked for."""
+        return tuple(map(bytes, self.streams))
 
 
 @dataclass
@@ -52,7 +58,7 @@ class Job:
     pixels: NDArray[np.uint8]
     grey: bool
     goal: Goal
-    codes: list[bytes] = field(default_factory=list)
+    streams: list[SupportsBytes] = field(default_factory=list)
     levels: list[int] = field(default_factory=list)
     ms_ssim: list[float] = field(default_factory=list)
     done: bool = False
@@ -61,25 +67,27 @@ class Job:
         """For the stream of the next iteration; None where nothing limits it."""
         if self.goal.code_bytes is None:
             return None
-        return self.goal.code_bytes - sum(len(codes) + ITERATION_OVERHEAD for codes in (*self.codes, b""))
+        chunks = (len(bytes(stream)) + ITERATION_OVERHEAD for stream in (*self.streams, b""))
+        return self.goal.code_bytes - sum(chunks)
 
-    def add(self, stream: bytes, level: int, quality: float) -> None:
+    def add(self, stream: SupportsBytes, level: int, quality: float) -> None:
         """Takes one iteration more, or ends before it where it would break the limit on bytes."""
         left = self.bytes_left()
-        if left is not None and len(stream) > left:
+        if left is not None and len(bytes(stream)) > left:
             self.done = True
             return
-        self.codes.append(stream)
+        # Only the last may wait to be coded: until then an iteration takes up to 12 bytes a pixel.
+        self.streams = [*map(bytes, self.streams), stream]
         self.levels.append(level)
         self.ms_ssim.append(quality)
         enough = self.goal.ms_ssim is not None and quality >= self.goal.ms_ssim
-        if enough or len(self.codes) == self.goal.iterations or (left is not None and level != TOP):
+        if enough or len(self.streams) == self.goal.iterations or (left is not None and level != TOP):
             self.done = True
 
     def encoding(self) -> Encoding:
         target = self.goal.ms_ssim
-        reached = bool(self.codes) and (target is None or self.ms_ssim[-1] >= target)
-        return Encoding(tuple(self.codes), tuple(self.levels), tuple(self.ms_ssim), reached)
+        reached = bool(self.streams) and (target is None or self.ms_ssim[-1] >= target)
+        return Encoding(tuple(self.streams), tuple(self.levels), tuple(self.ms_ssim), reached)
 
 
 @dataclass(frozen=True)

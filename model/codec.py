@@ -1,8 +1,9 @@
 """Photos to entropy-coded iterations and back, in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import SupportsBytes
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from model.batch import Batch, Encoding, Goal, Job, State, rows
 from model.devices import native_dtype, standard_settings
-from model.entropy import decode_iteration, encode_iteration
+from model.entropy import decode_iteration, predict_iteration
 from model.format.container import RgcError, RgcFile
 from model.format.limits import padded_size
 from model.levels import choose_levels
@@ -81,7 +82,8 @@ class Codec:
     ) -> list[Encoding]:
         """Encodes photos together; each leaves the batch when its own goal is met.
 
-        All iterations of a photo but its last run at their highest level.
+        All iterations of a photo but its last run at their highest level. The last one's stream is coded
+        when it is first asked for.
 
         Args:
             photos: (H, W, 3) pixels, of one size after rounding both sides up to multiples of 16.
@@ -186,13 +188,13 @@ class Codec:
         return replace(part, state=state).select(going_on)
 
     def _streams(
-        self, batch: Batch, symbols: Tensor, level: Tensor, iteration: int, known: dict[int, bytes]
-    ) -> dict[int, bytes]:
+        self, batch: Batch, symbols: Tensor, level: Tensor, iteration: int, known: Mapping[int, bytes]
+    ) -> Mapping[int, SupportsBytes]:
         """Of each photo, by index; `known` has some of them."""
         rest = [n for n in range(len(batch.jobs)) if n not in known]
         if not rest:
             return known
         previous = batch.select(rest).state.symbols
         symbols, level = rows(rest, symbols, level)
-        streams = encode_iteration(self.model.context, iteration, previous, symbols, level)
-        return known | dict(zip(rest, streams, strict=True))
+        streams = predict_iteration(self.model.context, iteration, previous, symbols, level)
+        return {**known, **dict(zip(rest, streams, strict=True))}

@@ -8,7 +8,7 @@ within a unit its mean lies. There are 2,832 shapes, so that probabilities are l
 
 from collections.abc import Iterator
 from decimal import Decimal
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import constriction
 import numpy as np
@@ -54,10 +54,37 @@ def shapes(mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
     return up >> (ACTIVATION_UNIT.bit_length() - 1), number
 
 
-def encode_iteration(
+class Stream:
+    """Symbols of a photo's iteration, with what is predicted of them. Its `bytes` are their stream.
+
+    They are coded when first asked for: that needs no networks, and may happen in another thread.
+
+    Args:
+        steps: of each step, distances from the rounded means and the numbers of shapes.
+    """
+
+    def __init__(self, steps: list[tuple[Integers, Integers]]) -> None:
+        self._steps = steps
+
+    def __bytes__(self) -> bytes:
+        return self._coded
+
+    @cached_property
+    def _coded(self) -> bytes:
+        encoder = constriction.stream.queue.RangeEncoder()
+        for distance, shape in self._steps:
+            for bits, table, rows in _planes(distance, shape):
+                for piece in _pieces(len(bits)):
+                    encoder.encode(bits[piece].astype(np.int32), _BERNOULLI, table.take(rows[piece]))
+        self._steps = []  # they take more memory than the stream
+        words: NDArray[np.uint32] = encoder.get_compressed()
+        return words.astype("<u4").tobytes()
+
+
+def predict_iteration(
     context: ContextModel, iteration: int, previous: Tensor | None, codes: Tensor, level: Tensor
-) -> list[bytes]:
-    """Entropy-codes B[iteration] of each photo of a batch.
+) -> list[Stream]:
+    """B[iteration] of each photo of a batch, to be entropy-coded.
 
     Args:
         iteration: counted from 0.
@@ -68,13 +95,15 @@ def encode_iteration(
     Returns:
         One stream a photo: its bits step by step; in each step by plane, then by channel, row, column.
     """
-    encoders = [constriction.stream.queue.RangeEncoder() for _ in range(len(codes))]
-    for distances, numbers in _steps(context, iteration, previous, codes, level):
-        for encoder, distance, shape in zip(encoders, distances, numbers, strict=True):
-            for bits, table, rows in _planes(distance, shape):
-                for piece in _pieces(len(bits)):
-                    encoder.encode(bits[piece].astype(np.int32), _BERNOULLI, table.take(rows[piece]))
-    return [encoder.get_compressed().astype("<u4").tobytes() for encoder in encoders]
+    steps = list(_steps(context, iteration, previous, codes, level))
+    return [Stream([(distances[n], numbers[n]) for distances, numbers in steps]) for n in range(len(codes))]
+
+
+def encode_iteration(
+    context: ContextModel, iteration: int, previous: Tensor | None, codes: Tensor, level: Tensor
+) -> list[bytes]:
+    """The same, coded."""
+    return list(map(bytes, predict_iteration(context, iteration, previous, codes, level)))
 
 
 def decode_iteration(
@@ -88,7 +117,7 @@ def decode_iteration(
     """B[iteration] (1, symbols, h, w) float32 of one photo from its stream.
 
     Args:
-        iteration, previous, level: as in `encode_iteration`.
+        iteration, previous, level: as in `predict_iteration`.
         shape: (h, w).
 
     Raises:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,28 @@ def choose_device(device: str) -> str:
 
 @dataclass(frozen=True)
 class EncodedPhoto:
-    """A photo's .rgc file, and whether it meets the settings."""
+    """A photo's .rgc file, and whether it meets the settings.
 
-    file: RgcFile
-    reached: bool
+    Attributes:
+        without_codes: all of the file but what encoding has made.
+        encoding: of the photo.
+    """
+
+    without_codes: RgcFile
+    encoding: Encoding
+
+    @property
+    def reached(self) -> bool:
+        """Whether the settings are met."""
+        return self.encoding.reached
+
+    @cached_property
+    def file(self) -> RgcFile:
+        """The file. Its last stream is coded when it is first asked for, in whichever thread that is."""
+        qualities = tuple(map(stored_quality, self.encoding.ms_ssim))
+        return replace(
+            self.without_codes, codes=self.encoding.codes, levels=self.encoding.levels, ms_ssim=qualities
+        )
 
     def why_not(self, settings: Settings) -> str:
         """Why `reached` is false, with the values compared."""
@@ -101,7 +120,7 @@ def encode_photos(
         return codec.encode(pixels, [goal for _, goal in batch], [photo.grey for photo, _ in batch], tile)
 
     encodings = in_available_memory(encode, list(zip(photos, goals, strict=True)), tile or codec.default_tile)
-    return [_encoded(file, encoding) for file, encoding in zip(files, encodings, strict=True)]
+    return [EncodedPhoto(*both) for both in zip(files, encodings, strict=True)]
 
 
 def encode_photo(
@@ -202,9 +221,3 @@ def _goal(file: RgcFile, settings: Settings) -> Goal:
         whole_file = int(settings.max_bits_per_pixel * file.width * file.height / 8)
         code_bytes = whole_file - len(file.to_bytes())
     return Goal(settings.target_ms_ssim, code_bytes, settings.iterations)
-
-
-def _encoded(file: RgcFile, encoding: Encoding) -> EncodedPhoto:
-    qualities = tuple(stored_quality(quality) for quality in encoding.ms_ssim)
-    finished = replace(file, codes=encoding.codes, levels=encoding.levels, ms_ssim=qualities)
-    return EncodedPhoto(finished, encoding.reached)

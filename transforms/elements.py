@@ -95,7 +95,7 @@ class Encoded:
     Attributes:
         result: None if encoding failed.
         error: why it failed, else empty.
-        seconds: this photo's share of its batch's time.
+        seconds: this photo's share of its batch's time, without coding its last iteration.
     """
 
     photo: Photo

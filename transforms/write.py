@@ -1,5 +1,8 @@
-"""Stage 5: writes each .rgc file. From then on the photo is done."""
+"""Stage 5: range-codes and writes each .rgc file. From then on the photo is done."""
 
+import logging
+import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from model.settings import Settings
@@ -9,6 +12,8 @@ from transforms.progress import stop_if_full
 from transforms.resume import is_of_another_photo, read_code, rgc_uri, row_of_code
 from transforms.storage.files import delete_if_there, find_status, write_over
 from transforms.storage.status import ConflictError
+
+_LOG = logging.getLogger(__name__)
 
 
 def write_rgc(
@@ -22,8 +27,14 @@ def write_rgc(
     photo, result = encoded.photo, encoded.result
     if result is None:
         return ManifestRow.not_encoded(run, photo, "failed", encoded.error, encoded)
-    uri, data = rgc_uri(output, photo), result.file.to_bytes()
-    reason = ""
+    uri, reason, started = rgc_uri(output, photo), "", time.monotonic()
+    try:
+        data = result.file.to_bytes()  # codes it, while the networks work on the next photo
+    except Exception as error:  # one bad photo never stops a run
+        _LOG.exception("%s: coding failed", photo.uri)
+        why = f"encoding failed: {type(error).__name__}: {error}"
+        return ManifestRow.not_encoded(run, photo, "failed", why, encoded)
+    encoded = replace(encoded, seconds=encoded.seconds + time.monotonic() - started)
     if not result.reached:
         reason = result.why_not(settings)
     elif len(data) >= photo.size:

@@ -159,11 +159,12 @@ def try_photo(photo: Photo, handler: EncodeHandler, codec: Codec, settings: Sett
         return Trial(photo.size, "failed", encoded.error)
     # With a limit on bytes, one iteration more is computed: the one that does not fit.
     too_many = settings.max_bits_per_pixel is not None
-    made = min(len(encoded.result.file.codes) + too_many, codec.iterations)
-    pixels = loaded.width * loaded.height
-    saved = photo.size - len(encoded.result.file.to_bytes())
+    made = min(len(encoded.result.encoding.streams) + too_many, codec.iterations)
+    pixels, started = loaded.width * loaded.height, time.monotonic()
+    saved = photo.size - len(encoded.result.file.to_bytes())  # codes it
+    encode_seconds = encoded.seconds + time.monotonic() - started
     status, saved = ("encoded", saved) if encoded.result.reached and saved > 0 else ("kept", 0)
-    return Trial(photo.size, status, "", pixels, pixels * made, load_seconds, encoded.seconds, saved)
+    return Trial(photo.size, status, "", pixels, pixels * made, load_seconds, encode_seconds, saved)
 
 
 def sum_of_all(listing: Listing, values: Sequence[float]) -> Range:

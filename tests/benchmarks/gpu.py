@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from model import codec as codec_module
-from model import levels, stages, tensors
+from model import entropy, stages, tensors
 from model.batch import Encoding, Goal
 from model.codec import Codec
 from model.context import ContextModel
@@ -46,9 +46,10 @@ _PARTS: dict[str, list[tuple[Any, str]]] = {
     "networks": [(stages, "run_tiled")],
     "MS-SSIM": [(tensors, "ms_ssim")],
     "context model and coding": [
-        (codec_module, "encode_iteration"),
+        (codec_module, "predict_iteration"),
         (codec_module, "decode_iteration"),
-        (levels, "encode_iteration"),
+        (entropy, "predict_iteration"),
+        (entropy.Stream, "__bytes__"),
     ],
     "context model alone": [(ContextModel, "predict")],
 }

@@ -89,14 +89,14 @@ def main() -> None:
         paths = list(make_photos(folder, arguments.photos, arguments.width, arguments.height))
         photos = [read_photo(path.read_bytes()) for path in paths]
         megapixels = sum(photo.pixels[:, :, 0].size for photo in photos) / 1e6
-        files = encode_photos(codec, photos[:1], [settings])  # warm up
+        files = [encode_photos(codec, photos[:1], [settings])[0].file]  # warm up
 
         def encode() -> None:
-            files[:] = [encode_photos(codec, [photo], [settings])[0] for photo in photos]
+            files[:] = [encode_photos(codec, [photo], [settings])[0].file for photo in photos]
 
         encoded = timed(encode, megapixels, peak)
-        decoded = timed(lambda: [codec.decode(encoded.file) for encoded in files], megapixels, peak)
-        passes = [len(encoded.file.codes) for encoded in files]
+        decoded = timed(lambda: [codec.decode(file) for file in files], megapixels, peak)
+        passes = [len(file.codes) for file in files]
         print(f"encode to MS-SSIM {arguments.target}, trials and measuring included: {encoded}")
         print(f"decode: {decoded}; iterations: {', '.join(map(str, passes))}")
         if arguments.weights == DEFAULT_WEIGHTS:
