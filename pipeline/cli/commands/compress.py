@@ -45,7 +45,7 @@ def compress(
         typer.Option(
             min=1,
             help="Photos are encoded together up to so many pixels.",
-            show_default="4194304, on a CPU here 1048576",
+            show_default="16777216, on a CPU here 1048576",
         ),
     ] = None,
 ) -> None:
