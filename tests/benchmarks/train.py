@@ -40,9 +40,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from model.network import CodecConfig, ResidualGRUCodec
-from model.training.device import DevicePhotos, DeviceTrainer
 from model.training.trainer import StepFigures, Trainer, TrainingConfig
 from model.weights.loading import load_weights
+from tests.benchmarks.device import DevicePhotos, DeviceTrainer
 from tests.benchmarks.operations import operations
 
 LARGEST_TAR = 40_000_000

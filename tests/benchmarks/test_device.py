@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from model.network import ResidualGRUCodec
-from model.training import device
-from model.training.device import BatchedMuon, DevicePhotos, DeviceTrainer
 from model.training.trainer import Trainer, as_matrix
+from tests.benchmarks import device
+from tests.benchmarks.device import BatchedMuon, DevicePhotos, DeviceTrainer
 from tests.conftest import TINY
 from tests.model.training.test_trainer import CONFIG
 
