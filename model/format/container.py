@@ -14,7 +14,6 @@ from model.format.source import SourceRecord
 SIGNATURE = b"\x89RGC\r\n\x1a\n"
 VERSION = 3
 MAX_ITERATIONS = 64
-HEAD_BYTES = 512  # a file's first so many bytes hold its whole HEAD chunk, see `prefix_length`
 _HEADER = struct.Struct(">BBIIB6s")  # version, colour, width, height, iterations, model id
 _CHUNK = struct.Struct(">4sI")
 _CRC = struct.Struct(">I")
@@ -153,25 +152,6 @@ def read_rgc(data: bytes, name: str = "data") -> RgcFile:
     if not fields:
         raise RgcError(f"{name}: cut off after {len(data)} bytes, before its header was complete")
     return RgcFile(codes=tuple(codes), **fields)
-
-
-def prefix_length(start: bytes, size: int, iterations: int, name: str = "data") -> int:
-    """How many bytes of a file a reader needs for its first iterations.
-
-    Args:
-        start: the file's first `HEAD_BYTES`, or all of it.
-        size: of the whole file, in bytes.
-        name: of the file, for error messages.
-
-    Raises:
-        RgcError: see `read_rgc`.
-    """
-    kind, _, payload = next(_chunks(start, name), (b"", 0, None))
-    if kind != b"HEAD" or payload is None:
-        raise RgcError(f"{name}: its first {len(start)} bytes hold no whole HEAD chunk")
-    _, lengths = _parse_header(payload, name)
-    # The iterations come last, after metadata of any length.
-    return size - sum(_CHUNK.size + length + _CRC.size for length in lengths[iterations:])
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:

@@ -30,14 +30,14 @@ def _store(uri: str) -> ModuleType:
     return gcs if is_remote(uri) else local
 
 
-def read_bytes(uri: str, length: int | None = None, fingerprint: str | None = None) -> bytes:
-    """A whole file, or its first `length` bytes, fewer if there are fewer.
+def read_bytes(uri: str, fingerprint: str | None = None) -> bytes:
+    """A whole file.
 
     Raises:
         ConflictError: a `fingerprint` is given, and the file is no longer what had it.
         OSError: it cannot be read.
     """
-    return _store(uri).read(uri, length, fingerprint)
+    return _store(uri).read(uri, fingerprint)
 
 
 def write_bytes(uri: str, data: bytes) -> None:

@@ -48,13 +48,11 @@ def _client() -> Client:
     return made
 
 
-def read(uri: str, length: int | None = None, fingerprint: str | None = None) -> bytes:
-    """A whole object has a checksum, which is verified; its first bytes have none."""
+def read(uri: str, fingerprint: str | None = None) -> bytes:
     with _errors(uri):
-        end = None if length is None else length - 1
         generation = None if fingerprint is None else _generation(fingerprint)
         data: bytes = _blob(uri).download_as_bytes(
-            end=end, if_generation_match=generation, checksum="auto", retry=_RETRY
+            if_generation_match=generation, checksum="auto", retry=_RETRY
         )
         return data
 

@@ -22,11 +22,11 @@ _NO_FILES = {
 PARTIAL = re.compile(r"\.rgc-[0-9a-f]{32}\.partial")  # what a file is called while it is written
 
 
-def read(path: str, length: int | None = None, fingerprint: str | None = None) -> bytes:
+def read(path: str, fingerprint: str | None = None) -> bytes:
     # Not to wait where a named pipe has come in a file's place.
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         _status(path, os.fstat(file.fileno()))
-        data = file.read(-1 if length is None else length)
+        data = file.read()
     _check_fingerprint(path, fingerprint)
     return data
 

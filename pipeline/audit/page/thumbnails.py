@@ -9,7 +9,7 @@ from PIL import Image, ImageChops
 
 from model.codec import Codec
 from model.files import decode_pixels
-from model.format.container import HEAD_BYTES, RgcFile, prefix_length, read_rgc
+from model.format.container import RgcFile, read_rgc
 from model.photos.isolation.pool import read_photo_in_child
 from pipeline.audit.page.content import WorstPhoto
 from transforms.storage.files import find_status, read_bytes
@@ -81,7 +81,7 @@ def _read_original(photo: WorstPhoto) -> Image.Image:
 
 
 def _read_first_iterations(photo: WorstPhoto) -> RgcFile:
-    """As many of a photo's iterations as a thumbnail shows, without reading the others.
+    """As many of a photo's iterations as a thumbnail shows.
 
     Raises:
         OSError, RgcError: it is not there, or damaged.
@@ -90,9 +90,7 @@ def _read_first_iterations(photo: WorstPhoto) -> RgcFile:
     uri = photo.rgc_uri
     if (pixels := photo.width * photo.height) > MAX_PIXELS:
         raise _NotShownError(f"{pixels / 1e6:.0f} megapixels are too large for a preview.")
-    iterations = max(_DECODED_PIXELS // pixels, 1)
-    length = prefix_length(read_bytes(uri, HEAD_BYTES), photo.rgc_bytes, iterations, uri)
-    file = read_rgc(read_bytes(uri, length), uri)
+    file = read_rgc(read_bytes(uri), uri).first_iterations(max(_DECODED_PIXELS // pixels, 1))
     if (file.width, file.height) != (photo.width, photo.height):
         raise _NotShownError(f"It holds {file.width} × {file.height} pixels.")
     return file

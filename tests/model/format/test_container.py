@@ -6,12 +6,9 @@ from pathlib import Path
 import pytest
 
 from model.format.container import (
-    HEAD_BYTES,
-    MAX_ITERATIONS,
     SIGNATURE,
     RgcError,
     RgcFile,
-    prefix_length,
     read_rgc,
 )
 from model.format.source import SourceRecord
@@ -43,22 +40,6 @@ def test_round_trip() -> None:
     read = read_rgc(FILE.to_bytes())
     assert read == replace(FILE, ms_ssim=read.ms_ssim)
     assert read.ms_ssim == pytest.approx(FILE.ms_ssim, abs=1 / 65535)
-
-
-def test_the_header_says_where_iterations_end() -> None:
-    longest = replace(
-        FILE,
-        levels=(9,) * MAX_ITERATIONS,
-        ms_ssim=(0.5,) * MAX_ITERATIONS,
-        codes=(b"code",) * MAX_ITERATIONS,
-        icc_profile=b"." * 999,
-    )
-    for file in (FILE, longest):
-        data = file.to_bytes()
-        lengths = [prefix_length(data[:HEAD_BYTES], len(data), n) for n in range(1, len(file.codes) + 2)]
-        assert lengths == [*file.prefix_bytes(), len(data)]
-    with pytest.raises(RgcError, match=r"a\.rgc: its first 20 bytes hold no whole HEAD"):
-        prefix_length(FILE.to_bytes()[:20], 1000, 1, "a.rgc")
 
 
 def test_cut_off_anywhere_after_the_metadata_keeps_the_whole_iterations() -> None:

@@ -46,19 +46,6 @@ def test_objects_there_and_back(storage: Storage) -> None:
     assert find_status(uri) is None
 
 
-@pytest.mark.parametrize("remote", [True, False])
-def test_the_first_bytes_of_a_file(storage: Storage, tmp_path: Path, remote: bool) -> None:
-    uri = f"{FOLDER}/a.rgc" if remote else str(tmp_path / "a.rgc")
-    write_bytes(uri, b"0123456789")
-    assert [read_bytes(uri, length) for length in (1, 4, 10, 99)] == [
-        b"0",
-        b"0123",
-        b"0123456789",
-        b"0123456789",
-    ]
-    assert read_bytes(uri) == b"0123456789"
-
-
 def test_objects_are_found_like_files(storage: Storage) -> None:
     for name in ("a.jpg", "trip/b.png", "trip/c.jpg", "trip/"):
         write_bytes(f"{FOLDER}/{name}", b"x")
@@ -108,7 +95,6 @@ def test_what_is_deleted_or_read_is_what_was_meant(folder: str) -> None:
     for use in (
         lambda: delete_if_there(uri, before),
         lambda: read_bytes(uri, fingerprint=before),
-        lambda: read_bytes(uri, 3, before),
     ):
         with pytest.raises(ConflictError, match=r"a\.rgc"):
             use()
