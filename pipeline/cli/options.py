@@ -61,6 +61,7 @@ MaxBpp = Annotated[float | None, typer.Option(help="As good as fits into so many
 EncodeIterations = Annotated[int | None, typer.Option(help="So many iterations of the codec.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DecodeIterations = Annotated[int | None, typer.Option(min=1, help="Decode only so many iterations.")]
+StoragePrice = Annotated[float, typer.Option(min=0, help="USD a month of 2**30 stored bytes, as of 2026-11.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the codec runs.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Write over a file that is there.")]
 

@@ -10,7 +10,7 @@ from pipeline.audit.compare import compare, print_comparison
 from pipeline.audit.manifests import WhereError, open_manifests
 from pipeline.audit.report import AuditReport, print_audit, read_audit
 from pipeline.audit.verify import Verification, print_safe_to_delete, print_verification, verify
-from pipeline.cli.options import AsJson, Device, DeviceOption, find_device
+from pipeline.cli.options import AsJson, Device, DeviceOption, StoragePrice, find_device
 from pipeline.cli.terminal import fail, stderr, stdout
 from pipeline.estimate.costs import STORAGE_PRICE
 from transforms.storage.files import write_bytes
@@ -23,9 +23,7 @@ def audit(
     as_json: AsJson = False,
     html: Annotated[str | None, typer.Option(metavar="FILE", help="Write a page.")] = None,
     where: Annotated[str | None, typer.Option(help="An SQL condition on the manifest's columns.")] = None,
-    usd_per_gb_month: Annotated[
-        float, typer.Option(min=0.0, help="Price of 2**30 bytes of storage; the default is of 2026-11.")
-    ] = STORAGE_PRICE,
+    storage_price: StoragePrice = STORAGE_PRICE,
     run: Annotated[
         str | None, typer.Option("--compare", metavar="RUN", help="An earlier run to compare with.")
     ] = None,
@@ -50,7 +48,7 @@ def audit(
         if run is not None:
             _compare_and_exit(manifests, run, where, as_json)
         with open_manifests(manifests, where) as database:
-            report = read_audit(database, usd_per_gb_month)
+            report = read_audit(database, storage_price)
             if not as_json:
                 print_audit(report, stdout)
             if html is not None:

@@ -24,7 +24,7 @@ def estimate(
         float | None,
         typer.Option(min=0.001, help="Megapixels a second of one.", show_default="an L4's, assumed"),
     ] = None,
-    storage_price: Annotated[float, typer.Option(min=0, help="USD a GB and month.")] = Plan.storage_price,
+    storage_price: options.StoragePrice = Plan.storage_price,
     as_json: options.AsJson = False,
 ) -> None:
     """Say what compressing would take, cost and save, from a sample. Writes nothing."""

@@ -313,7 +313,7 @@ def test_the_page_says_what_its_runs_are_and_what_storage_costs(tmp_path: Path) 
     kept = {"status": "kept", "saved_bytes": 0, "run_id": "2026-0"}
     rows += [encoded_row(f"b/{i}.txt", reason="x" * i, **kept) for i in range(107)]
     manifest = write_manifest(tmp_path / "out", rows)
-    audit_to(tmp_path / "audit.html", manifest, "--usd-per-gb-month", "1000000")
+    audit_to(tmp_path / "audit.html", manifest, "--storage-price", "1000000")
     page = " ".join((tmp_path / "audit.html").read_text().split())
     assert "Of each photo the latest run counts; these are 3 runs." in page
     assert "The last photo was finished on 24 November 2026, 00:00 UTC." in page

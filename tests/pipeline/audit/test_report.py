@@ -282,7 +282,7 @@ def test_figures(tmp_path: Path) -> None:
     ]
     assert report.saved_usd_per_month == pytest.approx(500 * 900_000 / 2**30 * 0.02)
     json.dumps(asdict(report))
-    priced = rgc("audit", tmp_path, "--usd-per-gb-month", "0.1")
+    priced = rgc("audit", tmp_path, "--storage-price", "0.1")
     assert "worth 0.04 USD a month, at 0.100 USD per GiB and month" in priced.output
 
 
