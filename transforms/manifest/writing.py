@@ -68,8 +68,13 @@ class WriteRows(beam.PTransform):
         self._regroup = regroup
 
     def expand(self, rows: Sequence[beam.PCollection[Any]]) -> beam.PCollection[WrittenFile]:
-        pack = PackRows(self._schema)
-        packs = [some | f"Pack{number}" >> beam.ParDo(pack) for number, some in enumerate(rows)]
+        # Batches end with their bundle, so rows are never held longer than that.
+        packs = [
+            some
+            | f"Batch{number}" >> beam.BatchElements(_ROWS_PACKED, _ROWS_PACKED, record_metrics=False)
+            | f"Pack{number}" >> beam.Map(table_of, self._schema).with_output_types(pa.Table)
+            for number, some in enumerate(rows)
+        ]
         if not self._regroup:
             written = [
                 some | f"Write{number}" >> beam.ParDo(WriteTables(f"{self._prefix}{number}"))
@@ -83,26 +88,6 @@ class WriteRows(beam.PTransform):
             | beam.GroupByKey()
             | "Write" >> beam.FlatMap(_write_shard, self._prefix)
         )
-
-
-class PackRows(beam.DoFn):
-    """Rows to tables. Rows are in the global window."""
-
-    def __init__(self, schema: pa.Schema = SCHEMA) -> None:
-        self._schema = schema
-
-    def start_bundle(self) -> None:
-        self._rows: list[Any] = []
-
-    def process(self, row: Any) -> Iterator[pa.Table]:
-        self._rows.append(row)
-        if len(self._rows) == _ROWS_PACKED:
-            yield table_of(self._rows, self._schema)
-            self._rows = []
-
-    def finish_bundle(self) -> Iterator[Any]:
-        if self._rows:
-            yield windowed(table_of(self._rows, self._schema))
 
 
 class WriteTables(beam.DoFn):
