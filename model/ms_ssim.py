@@ -112,7 +112,8 @@ def _ssim(x: Tensor, y: Tensor, data_range: float, with_luminance: bool) -> Tens
     return (2 * product + c1) / (squares + c1) * contrast if with_luminance else contrast
 
 
-def _gaussian(taps: int) -> Tensor:
+def gaussian(taps: int) -> Tensor:
+    """(taps,) in float64, their sum 1."""
     offsets = torch.arange(taps, dtype=torch.float64) - (taps - 1) / 2
     window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
     return window / window.sum()
@@ -163,5 +164,5 @@ def _band(taps: int, block: int, dtype: torch.dtype, device: torch.device) -> Te
     """The window in each of `block` columns, one row further down in each."""
     band = torch.zeros(block + taps - 1, block, dtype=torch.float64)
     columns = torch.arange(block)[:, None]
-    band[columns + torch.arange(taps), columns] = _gaussian(taps)
+    band[columns + torch.arange(taps), columns] = gaussian(taps)
     return band.to(device, dtype)

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.ms_ssim import K1, K2, SCALE_WEIGHTS
+from model.ms_ssim import K1, K2, SCALE_WEIGHTS, WINDOW, gaussian
 
-SIGMA = 1.5
-_RADIUS = 5
 _constants: dict[tuple[str, torch.device], Tensor] = {}
 _SMALLEST_SIDE = 8  # of a scale of SSIMULACRA2
 
@@ -151,16 +150,8 @@ def _constant(name: str, make: Callable[[], Tensor], device: torch.device) -> Te
 
 def _blur_matrix(length: int) -> Tensor:
     """(length, length): each row holds the window around its position, reflected into the image."""
-    offsets = torch.arange(-_RADIUS, _RADIUS + 1, dtype=torch.float64)
-    window = torch.exp(-(offsets**2) / (2 * SIGMA**2))
-    window = window / window.sum()
-    matrix = torch.zeros(length, length, dtype=torch.float64)
-    for row in range(length):
-        for offset, value in zip(range(-_RADIUS, _RADIUS + 1), window, strict=True):
-            period = 2 * length
-            position = (row + offset) % period
-            matrix[row, min(position, period - 1 - position)] += value
-    return matrix.float()
+    reflected = np.pad(np.eye(length), ((0, 0), (WINDOW // 2,) * 2), mode="symmetric")
+    return (torch.from_numpy(reflected).unfold(1, WINDOW, 1) @ gaussian(WINDOW)).T.float().contiguous()
 
 
 def _ssimulacra2_weights() -> Tensor:
