@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -108,8 +109,7 @@ class DecoderPool:
 
     def __init__(self, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS) -> None:
         self._limits = memory_bytes, seconds
-        self._idle: list[_Child] = []
-        self._lock = threading.Lock()
+        self._idle = deque[_Child]()  # whose `append` and `pop` are safe in threads
 
     def read(self, data: bytes) -> DecodedPhoto:
         """`read_photo` in a child.
@@ -130,25 +130,19 @@ class DecoderPool:
             child = _Child(*self._limits)
 
     def close(self) -> None:
-        with self._lock:
-            children, self._idle = self._idle, []
-        for child in children:
-            child.close()
+        while self._idle:
+            self._idle.pop().close()
 
     def _take(self) -> _Child:
-        while True:
-            with self._lock:
-                child = self._idle.pop() if self._idle else None
-            if child is None:
-                return _Child(*self._limits)
-            if child.is_fit():
-                return child
-            child.close()
+        with suppress(IndexError):  # none is idle
+            while not (child := self._idle.pop()).is_fit():
+                child.close()
+            return child
+        return _Child(*self._limits)
 
     def _give_back(self, child: _Child) -> None:
         if child.is_fit():
-            with self._lock:
-                self._idle.append(child)
+            self._idle.append(child)
         else:
             child.close()
 
