@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from model.format.limits import STRIDE
 from model.network import CodecConfig, ResidualGRUCodec
@@ -87,23 +86,16 @@ def run_training(
 
 def _by_iteration_and_level(figures: Sequence[StepFigures]) -> dict[int, dict[str, dict[str, float]]]:
     """Means over photos, by iteration counted from 1 and by whether the level is low, middle or high."""
-    return {
-        iteration + 1: _by_level([f for f in figures if f.iteration == iteration])
-        for iteration in sorted({f.iteration for f in figures})
-    }
-
-
-def _by_level(figures: Sequence[StepFigures]) -> dict[str, dict[str, float]]:
-    def all_photos(measure: str) -> Tensor:
-        return torch.cat([getattr(f, measure) for f in figures]).cpu()
-
-    level = all_photos("level")
-    bins = {name: (level >= low) & (level < high) for name, (low, high) in _BINS.items()}
-    return {
-        name: {measure: all_photos(measure)[inside].mean().item() for measure in _MEASURES}
-        for name, inside in bins.items()
-        if inside.any()
-    }
+    found = {}
+    for iteration in sorted({f.iteration for f in figures}):
+        own = [f for f in figures if f.iteration == iteration]
+        level, *measured = (torch.cat([getattr(f, m) for f in own]).cpu() for m in ("level", *_MEASURES))
+        found[iteration + 1] = {
+            name: {m: values[inside].mean().item() for m, values in zip(_MEASURES, measured, strict=True)}
+            for name, (low, high) in _BINS.items()
+            if (inside := (level >= low) & (level < high)).any()
+        }
+    return found
 
 
 def _line(entry: dict[str, Any], steps: int) -> str:

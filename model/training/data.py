@@ -6,6 +6,7 @@ import logging
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +71,13 @@ def _folder_files(folder: Path) -> list[_File]:
 def _tar_files(path: Path) -> list[_File]:
     with tarfile.open(path) as archive:
         members = [m for m in archive if m.isfile() and Path(m.name).suffix.lower() in _SUFFIXES]
+    return [(f"{path}: {m.name}", partial(_read_part, path, m.offset_data, m.size)) for m in members]
 
-    def reader(start: int, size: int) -> Callable[[], bytes]:
-        def read() -> bytes:
-            with path.open("rb") as file:
-                file.seek(start)
-                return file.read(size)
 
-        return read
-
-    return [(f"{path}: {m.name}", reader(m.offset_data, m.size)) for m in members]
+def _read_part(path: Path, start: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(size)
 
 
 def crops(sets: Sequence[PhotoSet], size: int, batch: int, seed: tuple[int, ...]) -> Iterator[Tensor]:
