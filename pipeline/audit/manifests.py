@@ -1,6 +1,5 @@
 """Manifests as a database: the files that can be read, and the latest row of each photo."""
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -185,25 +184,13 @@ def create_latest(
 
 def _check_condition(database: duckdb.DuckDBPyConnection, where: str) -> None:
     """Raises WhereError unless `where` is one condition on a row, without queries of its own."""
-    wanted, _ = _parsed(database, "TRUE")
-    found, condition = _parsed(database, where)
-    if found != wanted:
-        raise WhereError(f"{where}: more than one condition")
-    if '"SUBQUERY"' in condition:
+    try:
+        duckdb.SQLExpression(where)  # which takes one expression
+    except duckdb.Error as error:
+        raise WhereError(f"{where}: {_message(error)}") from error
+    (parsed,) = database.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{where}\n)"]).fetchall()[0]
+    if '"SUBQUERY"' in parsed:
         raise WhereError(f"{where}: a condition on rows, without queries of its own")
-
-
-def _parsed(database: duckdb.DuckDBPyConnection, where: str) -> tuple[Any, str]:
-    """What DuckDB reads in a query with this condition: all but the condition, and that as JSON."""
-    query = f"SELECT * FROM latest WHERE (\n{where}\n)"
-    (text,) = database.execute("SELECT json_serialize_sql(?)", [query]).fetchall()[0]
-    parsed = json.loads(text, object_pairs_hook=lambda node: {k: v for k, v in node if k != "query_location"})
-    if parsed["error"]:
-        raise WhereError(f"{where}: {parsed['error_message']}")
-    if len(parsed["statements"]) != 1 or "where_clause" not in parsed["statements"][0]["node"]:
-        raise WhereError(f"{where}: more than one condition")
-    condition = json.dumps(parsed["statements"][0]["node"].pop("where_clause"))
-    return parsed, condition
 
 
 @contextmanager
