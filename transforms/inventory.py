@@ -5,17 +5,19 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
+from pyarrow import csv
 
 from transforms.storage.files import find_status, join, list_folder, read_bytes
 from transforms.storage.gcs import SCHEME
 
-_COLUMNS = ("bucket", "name", "size", "generation", "crc32c")
+_COLUMNS = ["bucket", "name", "size", "generation", "crc32c"]
 _SUFFIXES = (".csv", ".parquet")
 _ROWS = 50_000  # in memory at a time, besides the file
-_IN_BLOCKS = pyarrow.csv.ReadOptions(block_size=1 << 23)
-_AS_TEXT = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string()))
+_CSV = ds.CsvFileFormat(
+    convert_options=csv.ConvertOptions(column_types=dict.fromkeys(_COLUMNS, pa.string())),
+    read_options=csv.ReadOptions(block_size=1 << 23),
+)
 _CRC32C = re.compile(r"[A-Za-z0-9+/]{6}==")
 
 
@@ -46,34 +48,20 @@ def read_inventory(uri: str, source: str) -> Iterator[tuple[str, int, str]]:
         OSError: it cannot be read.
     """
     bucket, _, prefix = join(source, "").removeprefix(SCHEME).partition("/")
-    data = pa.BufferReader(read_bytes(uri))
+    kind = ds.ParquetFileFormat() if uri.endswith(".parquet") else _CSV
     try:
-        for batch in _batches(uri, data):
+        file = kind.make_fragment(pa.py_buffer(read_bytes(uri)))
+        if missing := [name for name in _COLUMNS if name not in file.physical_schema.names]:
+            names = ", ".join(file.physical_schema.names)
+            raise InventoryError(f"{uri}: no column {', '.join(missing)} among {names}")
+        for batch in file.to_batches(columns=_COLUMNS, batch_size=_ROWS):
             rows = pa.table([column.cast(pa.string()) for column in batch.columns], _COLUMNS)
             below = (pc.field("bucket") == bucket) & pc.starts_with(pc.field("name"), prefix)
             for row in rows.filter(below).sort_by("name").to_pylist():
                 yield _object(uri, **row)
     except pa.ArrowException as error:
-        raise InventoryError(f"{uri}: no inventory: {error}") from error
-
-
-def _batches(uri: str, data: pa.BufferReader) -> Iterator[pa.Table]:
-    columns = list(_COLUMNS)
-    if uri.endswith(".parquet"):
-        file = pq.ParquetFile(data)
-        _check_columns(uri, file.schema_arrow.names)
-        for batch in file.iter_batches(_ROWS, columns=columns):
-            yield pa.table(batch)
-        return
-    with pyarrow.csv.open_csv(data, _IN_BLOCKS, convert_options=_AS_TEXT) as reader:
-        _check_columns(uri, reader.schema.names)
-        for batch in reader:
-            yield pa.table(batch).select(columns)
-
-
-def _check_columns(uri: str, names: list[str]) -> None:
-    if missing := [name for name in _COLUMNS if name not in names]:
-        raise InventoryError(f"{uri}: no column {', '.join(missing)} among {', '.join(names)}")
+        why = str(error).rpartition(": Invalid: ")[2]  # without the buffer's name
+        raise InventoryError(f"{uri}: no inventory: {why}") from error
 
 
 def _object(
