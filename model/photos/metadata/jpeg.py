@@ -208,15 +208,20 @@ def blocks_of(view: View) -> tuple[list[Block], list[str]]:
     """The segments that hold what came from another container, and what they cannot hold."""
     blocks: list[Block] = []
     could_not = list(view.others)
+
+    def add(kind: str, content: bytes, name: str) -> None:
+        if len(content) > MOST_IN_A_SEGMENT:
+            could_not.append(f"{name}, more than a JPEG's segment holds")
+        else:
+            blocks.append(Block(kind, content))
+
     if view.density is not None:
         across, down = (min(max(round(value), 1), 65535) for value in view.density)
         blocks.append(Block("APP0", _JFIF + struct.pack(">HBHHBB", 0x101, 1, across, down, 0, 0)))
-    wanted = [("EXIF", EXIF_HEADER, view.exif), ("XMP", XMP_HEADER, view.xmp)]
-    for name, header, content in wanted:
-        if content and len(header + content) > MOST_IN_A_SEGMENT:
-            could_not.append(f"{size(content)} of {name}, more than a JPEG's segment holds")
-        elif content:
-            blocks.append(Block("APP1", header + content))
+    if view.exif:
+        add("APP1", EXIF_HEADER + view.exif, f"{size(view.exif)} of EXIF")
+    if view.xmp:
+        add("APP1", XMP_HEADER + view.xmp, f"{size(view.xmp)} of XMP")
     parts = [view.icc_profile[at : at + 65519] for at in range(0, len(view.icc_profile), 65519)]
     if len(parts) > 255:
         could_not.append(f"{size(view.icc_profile)} of ICC profile, more than a JPEG holds")
@@ -224,16 +229,9 @@ def blocks_of(view: View) -> tuple[list[Block], list[str]]:
     for number, part in enumerate(parts, start=1):
         blocks.append(Block("APP2", ICC_HEADER + bytes([number, len(parts)]) + part))
     if view.iptc:
-        content = _photoshop(view.iptc)
-        if len(content) > MOST_IN_A_SEGMENT:
-            could_not.append(f"{size(view.iptc)} of IPTC, more than a JPEG's segment holds")
-        else:
-            blocks.append(Block("APP13", content))
-    for comment in view.comments:
-        if len(text := comment.encode()) > MOST_IN_A_SEGMENT:
-            could_not.append(f"a comment of {size(text)}, more than a JPEG's segment holds")
-        else:
-            blocks.append(Block("COM", text))
+        add("APP13", _photoshop(view.iptc), f"{size(view.iptc)} of IPTC")
+    for text in map(str.encode, view.comments):
+        add("COM", text, f"a comment of {size(text)}")
     return blocks, could_not
 
 
