@@ -12,6 +12,7 @@ from transforms.balance import Balance
 from transforms.find import FindFiles, Source
 from transforms.manifest.restored import DONE, SCHEMA, TO_DO, RestoredRow, SkipRestored, Wanted, rows_folder
 from transforms.manifest.rows import new_run_id
+from transforms.manifest.runs import finish_run
 from transforms.manifest.writing import WriteRows
 from transforms.progress import ProgressEvent, count_and_report
 from transforms.restore import DecodeHandler, load_rgc, write_image
@@ -52,8 +53,9 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
         decoded | "Report" >> beam.Map(_report_restored, False, progress),
         files[DONE] | "ReportDone" >> beam.Map(_report_restored, True, progress),
     )
-    prefix = join(rows_folder(job.output), f"restored={job.run_id}/rows")
-    rows | "Rows" >> WriteRows(prefix, SCHEMA, regroup=execution.workers is None)
+    folder = join(rows_folder(job.output), f"restored={job.run_id}")
+    files = rows | "Rows" >> WriteRows(join(folder, "rows"), SCHEMA, regroup=execution.workers is None)
+    _ = files | beam.combiners.ToList() | "Finish" >> beam.Map(finish_run, 0, folder)
 
 
 def _report_restored(row: RestoredRow, resumed: bool, path: str | None) -> RestoredRow:

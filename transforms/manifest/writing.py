@@ -2,7 +2,8 @@
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +17,6 @@ from transforms.manifest.rows import ManifestRow
 from transforms.manifest.runs import WrittenFile, finish_run
 from transforms.manifest.schema import SCHEMA
 from transforms.storage.files import join, write_bytes
-from transforms.threaded_map import windowed
 
 _ROWS_PER_FILE = 200_000  # some 40 MB; 90 MB in memory
 _ROWS_PER_GROUP = 5_000  # `EarlierRows` holds one of each file in memory
@@ -53,7 +53,7 @@ class WriteRows(beam.PTransform):
     """Writes rows to Parquet files whose names begin with a prefix; gives a `WrittenFile` for each.
 
     Beam's own WriteToParquet leaves temporary files behind if a run is killed. Here each file is written at
-    once, and a bundle that is tried again replaces what it has written.
+    once. A bundle that is tried again may leave others: `finish_run` deletes them.
 
     Args:
         schema: of the rows, which have its names as attributes; files are sorted by its first column.
@@ -77,7 +77,7 @@ class WriteRows(beam.PTransform):
         ]
         if not self._regroup:
             written = [
-                some | f"Write{number}" >> beam.ParDo(WriteTables(f"{self._prefix}{number}"))
+                some | f"Write{number}" >> WriteTables(f"{self._prefix}{number}")
                 for number, some in enumerate(packs)
             ]
             return written | beam.Flatten()
@@ -86,66 +86,41 @@ class WriteRows(beam.PTransform):
             | beam.Flatten()
             | "Shard" >> beam.Map(_with_shard).with_output_types(tuple[int, pa.Table])
             | beam.GroupByKey()
-            | "Write" >> beam.FlatMap(_write_shard, self._prefix)
+            | "Tables" >> beam.FlatMap(itemgetter(1)).with_output_types(pa.Table)
+            | "Write" >> WriteTables(self._prefix)
         )
 
 
-class WriteTables(beam.DoFn):
-    """Writes a bundle's tables to files; gives a `WrittenFile` for each. They are in the global window."""
+class WriteTables(beam.PTransform):
+    """Writes tables to files, those of a bundle together; gives a `WrittenFile` for each.
+
+    A file is known by its first row, also when its bundle is tried again.
+    """
 
     def __init__(self, prefix: str) -> None:
+        super().__init__()
         self._prefix = prefix
 
-    def start_bundle(self) -> None:
-        self._files: _Files | None = None
-
-    def process(self, table: pa.Table) -> Iterator[WrittenFile]:
-        if self._files is None:  # a bundle is known by its first row, also when it is tried again
-            name = hashlib.sha256(str(table[0][0]).encode()).hexdigest()[:16]
-            self._files = _Files(f"{self._prefix}-{name}")
-        yield from self._files.add(table)
-
-    def finish_bundle(self) -> Iterator[Any]:
-        if self._files is not None:
-            yield from map(windowed, self._files.flush())
+    def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[WrittenFile]:
+        together = beam.BatchElements(
+            _ROWS_PER_FILE, _ROWS_PER_FILE, element_size_fn=len, record_metrics=False
+        )
+        return tables | together | beam.Map(_write_file, self._prefix)
 
 
-class _Files:
-    """Numbered files that begin with a prefix. Tables wait in memory until a file is full."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._number = 0
-        self._tables: list[pa.Table] = []
-
-    def add(self, table: pa.Table) -> Iterator[WrittenFile]:
-        self._tables.append(table)
-        if sum(map(len, self._tables)) >= _ROWS_PER_FILE:
-            yield from self.flush()
-
-    def flush(self) -> Iterator[WrittenFile]:
-        if not self._tables:
-            return
-        table, self._tables = pa.concat_tables(self._tables), []
-        buffer = pa.BufferOutputStream()
-        ordered = table.sort_by(table.column_names[0])
-        pq.write_table(ordered, buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
-        uri = f"{self._prefix}-{self._number:05}{SUFFIX}"
-        write_bytes(uri, buffer.getvalue().to_pybytes())
-        self._number += 1
-        yield WrittenFile(uri, len(table))
+def _write_file(tables: Sequence[pa.Table], prefix: str) -> WrittenFile:
+    table = pa.concat_tables(tables)
+    buffer = pa.BufferOutputStream()
+    ordered = table.sort_by(table.column_names[0])
+    pq.write_table(ordered, buffer, row_group_size=_ROWS_PER_GROUP, compression="zstd")
+    name = hashlib.sha256(str(table[0][0]).encode()).hexdigest()[:16]
+    uri = f"{prefix}-{name}{SUFFIX}"
+    write_bytes(uri, buffer.getvalue().to_pybytes())
+    return WrittenFile(uri, len(table))
 
 
 def _with_shard(table: pa.Table) -> tuple[int, pa.Table]:
     return zlib.crc32(str(table[0][0]).encode()) % _SHARDS, table
-
-
-def _write_shard(group: tuple[int, Iterable[pa.Table]], prefix: str) -> Iterator[WrittenFile]:
-    shard, tables = group
-    files = _Files(f"{prefix}-{shard:05}")
-    for table in tables:
-        yield from files.add(table)
-    yield from files.flush()
 
 
 class WriteManifest(beam.PTransform):
@@ -173,7 +148,7 @@ class WriteManifest(beam.PTransform):
 
     def expand(self, rows: Sequence[beam.PCollection[ManifestRow]]) -> Any:
         count = self._photos | beam.combiners.Count.Globally()
-        finished = self._finished | "Finished" >> beam.ParDo(WriteTables(join(self._folder, "finished")))
+        finished = self._finished | "Finished" >> WriteTables(join(self._folder, "finished"))
         new = rows | "Rows" >> WriteRows(join(self._folder, "rows"), SCHEMA, self._regroup)
         files = (finished, new) | beam.Flatten() | beam.combiners.ToList()
         return files | "Finish" >> beam.Map(finish_run, AsSingleton(count), self._folder)
