@@ -6,13 +6,14 @@ All changes are made in place: maker notes point into the structure by offsets.
 import io
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from PIL import Image
 
 from model.photos.metadata.common import EXIF_HEADER
-from model.photos.metadata.tiff_directories import ORIENTATION, WHOLE_NUMBERS
+from model.photos.metadata.tiff_directories import ORIENTATION, WHOLE_NUMBERS, Reader
 
 TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,9 +33,8 @@ _MOST_DIRECTORIES = 16
 
 class _Entry(NamedTuple):
     tag: int
-    type: int
-    number: int
-    value: int  # where its four bytes of value stand
+    code: str  # of its one whole number, for `struct`; empty if it holds something else
+    at: int  # where its value stands
 
 
 @dataclass(frozen=True)
@@ -94,62 +94,56 @@ def turned(data: bytes, applied: int) -> bytes:
     return data[: len(data) - len(exif)] + changed
 
 
-def _order(exif: bytes) -> str:
-    return {b"II": "<", b"MM": ">"}.get(exif[:2], "")
-
-
 def _chain(exif: bytes) -> Iterator[_Directory]:
     """The first directory and those that follow it, as far as they can be read."""
     seen: set[int] = set()
-    link = 4
-    while _order(exif) and len(seen) < _MOST_DIRECTORIES and link + 4 <= len(exif):
-        (offset,) = struct.unpack_from(f"{_order(exif)}I", exif, link)
-        if offset in seen or (directory := _read(exif, offset)) is None:
-            return
-        seen.add(offset)
-        yield directory
-        link = directory.link
+    with suppress(ValueError):
+        reader = Reader(exif)
+        link = reader.wide_bytes
+        while (offset := reader.unpack(reader.wide, link)) not in seen and len(seen) < _MOST_DIRECTORIES:
+            directory = _read(reader, offset)
+            seen.add(offset)
+            yield directory
+            link = directory.link
 
 
-def _read(exif: bytes, offset: int) -> _Directory | None:
-    if not 8 <= offset <= len(exif) - 2:
-        return None
-    (count,) = struct.unpack_from(f"{_order(exif)}H", exif, offset)
-    end = offset + 2 + 12 * count
-    # A directory that is cut off has the entries that are there: readers take these, too.
-    places = range(offset + 2, min(end, len(exif) - 11), 12)
-    code = f"{_order(exif)}HHI"
+def _read(reader: Reader, offset: int) -> _Directory:
+    """A directory that is cut off has the entries that are there: readers take these, too."""
+    if offset < 8:
+        raise ValueError(f"a directory at byte {offset}, in the header")
+    count, start = reader.count(offset)
+    end = start + count * reader.entry_bytes
     entries = []
-    for at in places:
-        tag, kind, number = struct.unpack_from(code, exif, at)
-        entries.append(_Entry(tag, kind, number, at + 8))
+    for at in range(start, min(end, len(reader.data) - reader.entry_bytes + 1), reader.entry_bytes):
+        tag, kind, number = struct.unpack_from(f"{reader.order}HH{reader.wide}", reader.data, at)
+        is_number = number == 1 and kind in WHOLE_NUMBERS
+        code = reader.order + WHOLE_NUMBERS[kind] if is_number else ""
+        entries.append(_Entry(tag, code, at + 4 + reader.wide_bytes))
     return _Directory(entries, end)
 
 
 def _exif_directories(exif: bytes, directories: list[_Directory]) -> Iterator[_Directory]:
     for directory in directories[:1]:
         pointer = directory.first(_EXIF_DIRECTORY)
-        offset = None if pointer is None else _number(exif, pointer)
-        if offset is not None and (found := _read(exif, offset)) is not None:
-            yield found
+        if pointer is not None and (offset := _number(exif, pointer)):
+            with suppress(ValueError):
+                yield _read(Reader(exif), offset)
 
 
 def _number(exif: bytes | bytearray, entry: _Entry) -> int | None:
     """The one whole number that an entry holds."""
-    if entry.type not in WHOLE_NUMBERS or entry.number != 1:
-        return None
-    return int(struct.unpack_from(_order(bytes(exif[:2])) + WHOLE_NUMBERS[entry.type], exif, entry.value)[0])
+    return int(struct.unpack_from(entry.code, exif, entry.at)[0]) if entry.code else None
 
 
 def _set_number(exif: bytearray, entry: _Entry, value: int) -> None:
-    if _number(exif, entry) is not None:
-        struct.pack_into(_order(bytes(exif[:2])) + WHOLE_NUMBERS[entry.type], exif, entry.value, value)
+    if entry.code:
+        struct.pack_into(entry.code, exif, entry.at, value)
 
 
 def _swap_sizes(exif: bytearray, directory: _Directory) -> None:
     for pair in _SIZES:
         across, down = map(directory.first, pair)
-        if across is None or down is None or across.type != down.type:
+        if across is None or down is None or across.code != down.code:
             continue
         width, height = _number(exif, across), _number(exif, down)
         if width is not None and height is not None:
