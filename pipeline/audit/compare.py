@@ -11,7 +11,6 @@ from rich.table import Table
 
 from pipeline.audit.manifests import (
     ManifestError,
-    ManifestFile,
     create_latest,
     data_errors,
     find_manifests,
@@ -116,7 +115,8 @@ def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Com
         files = find_manifests(database, manifests, scratch)
         if manifest_uris(run):
             earlier, rows, earlier_rows = find_manifests(database, [run], scratch), "TRUE", "TRUE"
-            files = _others(files, earlier)
+            known = {_full(file.uri) for file in earlier}
+            files = [file for file in files if _full(file.uri) not in known]
         else:
             run_id = literal(run.removeprefix("run="))
             earlier, rows, earlier_rows = files, f"run_id <> {run_id}", f"run_id = {run_id}"
@@ -142,13 +142,8 @@ def compare(manifests: Sequence[str], run: str, where: str | None = None) -> Com
             )
 
 
-def _others(files: Sequence[ManifestFile], earlier: Sequence[ManifestFile]) -> list[ManifestFile]:
-    """The files that are not among the earlier ones, however their paths are spelled."""
-    known = {_full(file.uri) for file in earlier}
-    return [file for file in files if _full(file.uri) not in known]
-
-
 def _full(uri: str) -> str:
+    """The same for one file, however its path is spelled."""
     return uri if is_remote(uri) else os.path.realpath(uri)
 
 

@@ -31,6 +31,7 @@ _FIGURES = """
     avg(ms_ssim) AS mean_ms_ssim,
     min(ms_ssim) AS worst_ms_ssim
 """
+_BY_SIZE = f"list_position({[*_MEGAPIXEL_CLASSES.values(), 'from 48', 'unknown']}, megapixel_class)"
 _CASES = " ".join(f"WHEN megapixels < {most} THEN '{name}'" for most, name in _MEGAPIXEL_CLASSES.items())
 # Totals and all groups in one pass. `kind` has a bit for each column that is not grouped by.
 _GROUPS = f"""
@@ -134,7 +135,7 @@ def read_audit(database: duckdb.DuckDBPyConnection, usd_per_gb_month: float = ST
         folders=_count(database, f"groups WHERE kind = {_BY_FOLDER}"),
         by_folder=_groups(database, _BY_FOLDER, "folder, ", "saved_bytes DESC, folder"),
         by_format=_groups(database, _BY_FORMAT, "format, ", "format"),
-        by_megapixels=_by_megapixels(database),
+        by_megapixels=_groups(database, _BY_MEGAPIXELS, "megapixel_class AS megapixels, ", _BY_SIZE),
         kept=_reasons(database, "kept"),
         failed=_reasons(database, "failed"),
         most_saved=_extremes(database, "saved_bytes DESC"),
@@ -156,12 +157,6 @@ def _groups(
         f"SELECT {key}* EXCLUDE (kind, folder, format, megapixel_class) FROM groups "
         f"WHERE kind = {kind} ORDER BY {order} LIMIT {LISTED_FOLDERS}",
     )
-
-
-def _by_megapixels(database: duckdb.DuckDBPyConnection) -> list[dict[str, Any]]:
-    order = [*_MEGAPIXEL_CLASSES.values(), "from 48", "unknown"]
-    groups = _groups(database, _BY_MEGAPIXELS, "megapixel_class AS megapixels, ")
-    return sorted(groups, key=lambda group: order.index(group["megapixels"]))
 
 
 def _percentiles(quality: dict[str, Any], column: str) -> dict[str, float | None]:

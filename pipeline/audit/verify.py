@@ -191,17 +191,13 @@ def verify(
     counts = "(SELECT count(*) FROM latest WHERE status = 'encoded') AS encoded, count(*) AS chosen"
     (found,) = query(database, f"SELECT {counts} FROM chosen")
     verification = Verification(found["encoded"], None if count is None else seed)
-    for row in _shown(_rows(database), "verified", found["chosen"], console):
+    batches = database.sql("FROM chosen").to_arrow_reader(_BATCH)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    for row in _shown(rows, "verified", found["chosen"], console):
         verification.count(check(row, codec))
     verification.mismatches.sort(key=lambda each: each.source_uri)
     verification.missing_sources.sort()
     return verification
-
-
-def _rows(database: duckdb.DuckDBPyConnection) -> Iterator[dict[str, Any]]:
-    result = database.execute("FROM chosen")
-    while batch := result.fetchmany(_BATCH):
-        yield from (dict(zip(_COLUMNS, values, strict=True)) for values in batch)
 
 
 def _shown(items: Iterable[Item], verb: str, total: int, console: Console | None) -> Iterator[Item]:

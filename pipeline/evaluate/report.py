@@ -180,11 +180,10 @@ def _print_points(evaluation: Evaluation, console: Console) -> None:
 
 def target_of_median(curve: Curve, score: float) -> float | None:
     """The lowest target at which the median of SSIMULACRA2 is `score`, linear in decibels between targets."""
-    points = sorted((p for p in curve if p.setting is not None), key=lambda point: point.setting or 0)
-    medians = [point.median_ssimulacra2 or 0 for point in points]
-    for (below, above), (low, high) in zip(pairwise(points), pairwise(medians), strict=True):
+    medians = sorted((p.setting, p.median_ssimulacra2 or 0) for p in curve if p.setting is not None)
+    for (below, low), (above, high) in pairwise(medians):
         if low < score <= high:
-            first, last = decibels(below.setting or 0), decibels(above.setting or 0)
+            first, last = decibels(below), decibels(above)
             return 1 - 10 ** (-(first + (last - first) * (score - low) / (high - low)) / 10)
     return None
 

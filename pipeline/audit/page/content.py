@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -17,8 +16,8 @@ MAX_PHOTOS = 2_000  # rows of the table
 WORST = 6
 _TEXT = 200  # characters of a reason; decoders' messages can be long
 _EXTENT = """
-    SELECT count(DISTINCT run_id), epoch_us(max(finished_at)), coalesce(min(source_uri), ''),
-        coalesce(max(source_uri), '')
+    SELECT count(DISTINCT run_id), coalesce(strftime(max(finished_at), '%-d %B %Y, %H:%M UTC'), ''),
+        coalesce(min(source_uri), ''), coalesce(max(source_uri), '')
     FROM latest
 """
 _COLUMNS = (
@@ -96,14 +95,14 @@ def size(count: int) -> str:
 
 def read_content(database: duckdb.DuckDBPyConnection, report: AuditReport) -> Content:
     """Reads `latest`; see `open_manifests`."""
-    ((runs, finished_us, first_uri, last_uri),) = database.execute(_EXTENT).fetchall()
+    ((runs, finished, first_uri, last_uri),) = database.execute(_EXTENT).fetchall()
     targets = [row["target_ms_ssim"] for row in report.by_target if row["target_ms_ssim"] is not None]
     settings = [json.loads(text) for (text,) in database.execute(_SETTINGS).fetchall()]
     rates = sorted({rate for each in settings if (rate := each.get("max_bits_per_pixel"))})
     return Content(
         answer(report),
         runs,
-        _date(finished_us),
+        finished,
         read_distribution(database, "ms_ssim", targets),
         read_distribution(database, "bits_per_pixel", rates),
         folder_bars(database),
@@ -135,13 +134,6 @@ def _quality(report: AuditReport) -> str:
         return f", and every encoded one reaches {named}"
     median = report.ms_ssim["p50"]
     return "" if median is None else f", at a median MS-SSIM of {median:.4f}"
-
-
-def _date(microseconds: int | None) -> str:
-    if microseconds is None:
-        return ""
-    time = datetime.fromtimestamp(microseconds / 1e6, UTC)
-    return f"{time.day} {time:%B %Y, %H:%M} UTC"
 
 
 def _read_photos(database: duckdb.DuckDBPyConnection, photos: int, prefix: str) -> Photos:
