@@ -17,6 +17,7 @@ from model.photos.colour import view_with_profile
 from model.photos.errors import UnreadablePhotoError
 from model.photos.metadata import containers, exif, heif, jpeg, png, tiff, tiff_pictures, xmp
 from model.photos.metadata.common import Found, View
+from model.photos.metadata.tiff_directories import Reader
 from model.photos.pixels import Pixels, Plane, eight_bits, oriented
 
 pillow_heif.register_heif_opener()
@@ -221,7 +222,7 @@ def _count_pictures(data: bytes, image: Image.Image, parts: Sequence[jpeg.Segmen
     """How many pictures the file holds, and in words what cannot be read of that."""
     try:
         if image.format == "TIFF":
-            return tiff_pictures.count_pictures(data), []
+            return Reader(data).count_directories(), []
         if image.format == "PNG":
             return png.count_frames(data), []
         if image.format == "JPEG":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from model.format.metadata import Block, MetadataBlocks
 from model.photos.metadata import exif, xmp
 from model.photos.metadata.common import EXIF_HEADER, Found, View, size
-from model.photos.metadata.tiff_directories import Reader, whole_numbers
+from model.photos.metadata.tiff_directories import Reader
 
 XMP_HEADER = b"http://ns.adobe.com/xap/1.0/\0"
 XMP_EXTENSION_HEADER = b"http://ns.adobe.com/xmp/extension/\0"
@@ -286,10 +286,8 @@ def count_pictures(parts: Sequence[Segment]) -> int:
     index = next(filter(_is_index, parts), None)
     if index is None or any(_GAIN_MAP in segment.content for segment in parts):
         return 1
-    reader = Reader(index.content[len(_OTHER_PICTURES) :])
-    tags = reader.tags(reader.first_offset())
-    counts = [whole_numbers(tag, reader.order) for tag in tags if tag.tag == _NUMBER_OF_PICTURES]
-    return max((1, *counts[0])) if counts else 1
+    numbers = Reader(index.content[len(_OTHER_PICTURES) :]).numbers(_NUMBER_OF_PICTURES)
+    return max((1, *numbers))
 
 
 def _is_index(segment: Segment) -> bool:

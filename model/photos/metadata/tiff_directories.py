@@ -1,7 +1,7 @@
 """The directories of a TIFF, classic or big: read with every value's own bytes, and written."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,8 +63,8 @@ class Reader:
     def first_offset(self) -> int:
         return self.unpack(self.wide, self.wide_bytes)
 
-    def offsets(self) -> Iterator[int]:
-        """The offset of each directory in turn; raises ValueError at one that cannot be read."""
+    def count_directories(self) -> int:
+        """Raises ValueError where they end in one that cannot be read."""
         seen: set[int] = set()
         offset = self.first_offset()
         while offset and len(seen) < _MOST_DIRECTORIES:
@@ -72,9 +72,8 @@ class Reader:
                 raise ValueError(f"its directories go in a circle, back to byte {offset}")
             seen.add(offset)
             count, start = self.count(offset)
-            next_offset = self.unpack(self.wide, start + count * self.entry_bytes)
-            yield offset
-            offset = next_offset
+            offset = self.unpack(self.wide, start + count * self.entry_bytes)
+        return len(seen)
 
     def tags(self, offset: int, path: str = "", depth: int = 0) -> list[Tag]:
         """All of a directory's tags that can be read."""
@@ -99,6 +98,11 @@ class Reader:
             else:
                 self.unreadable.append(name)
         return found
+
+    def numbers(self, number: int) -> tuple[int, ...]:
+        """The whole numbers of a tag of the first directory; none if that holds something else."""
+        tags = self.tags(self.first_offset())
+        return next((whole_numbers(tag, self.order) for tag in tags if tag.tag == number), ())
 
     def _sub_directory(self, at: int, name: str, depth: int) -> "list[Tag]":
         try:

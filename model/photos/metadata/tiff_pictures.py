@@ -2,14 +2,9 @@
 
 import struct
 
-from model.photos.metadata.tiff_directories import EXTRA_SAMPLES, LAYOUT, Reader, whole_numbers
+from model.photos.metadata.tiff_directories import EXTRA_SAMPLES, LAYOUT, Reader
 
 _PHOTOMETRIC, _CMYK = 262, 5
-
-
-def count_pictures(data: bytes) -> int:
-    """Raises ValueError where the directories end in one that cannot be read."""
-    return sum(1 for _ in Reader(data).offsets())
 
 
 def only_first_picture(data: bytes) -> bytes:
@@ -49,8 +44,6 @@ def extra_samples(data: bytes) -> tuple[int, ...]:
 def _numbers(data: bytes, number: int) -> tuple[int, ...]:
     """What a tag of the first picture says."""
     try:
-        reader = Reader(data)
-        tags = reader.tags(reader.first_offset())
+        return Reader(data).numbers(number)
     except ValueError:
         return ()
-    return next((whole_numbers(tag, reader.order) for tag in tags if tag.tag == number), ())
