@@ -32,7 +32,9 @@ class EarlierRows:
     """
 
     def __init__(self, files: Sequence[str], run: Run, base: str) -> None:
-        self._copies = _local_copies(tuple(files))
+        with _COPYING:
+            self._copies = _IN_USE.get(tuple(files)) or _Copies(files)
+            _IN_USE[tuple(files)] = self._copies
         same_work = (pc.field("model") == run.model) & (pc.field("settings") == run.settings)
         of_these = pc.starts_with(pc.field("source_uri"), base) & (pc.field("status") != "failed")
         opened = (_open(uri, path, same_work & of_these) for uri, path in self._copies.paths.items())
@@ -106,10 +108,3 @@ class _Copies:
 
 
 _IN_USE: WeakValueDictionary[tuple[str, ...], _Copies] = WeakValueDictionary()
-
-
-def _local_copies(uris: tuple[str, ...]) -> _Copies:
-    with _COPYING:
-        copies = _IN_USE.get(uris) or _Copies(uris)
-        _IN_USE[uris] = copies
-        return copies

@@ -80,14 +80,11 @@ def find_statuses(uris: Sequence[str]) -> dict[str, Status]:
         return {}
     if is_remote(uris[0]):
         return gcs.find_all(uris)
-    return {uri: status for uri in uris if (status := _find_if_readable(uri)) is not None}
-
-
-def _find_if_readable(uri: str) -> Status | None:
-    try:
-        return local.find(uri)
-    except OSError:  # no file, or none that can be looked at
-        return None
+    found = {}
+    for uri in uris:
+        with contextlib.suppress(OSError):  # no file, or none that can be looked at
+            found[uri] = local.status_of(uri)
+    return found
 
 
 def is_same_file(uri: str, other: str) -> bool:

@@ -50,9 +50,8 @@ def _client() -> Client:
 
 def read(uri: str, fingerprint: str | None = None) -> bytes:
     with _errors(uri):
-        generation = None if fingerprint is None else _generation(fingerprint)
         data: bytes = _blob(uri).download_as_bytes(
-            if_generation_match=generation, checksum="auto", retry=_RETRY
+            if_generation_match=_generation(fingerprint), checksum="auto", retry=_RETRY
         )
         return data
 
@@ -65,7 +64,7 @@ def write(uri: str, data: bytes) -> None:
 def write_over(uri: str, data: bytes, fingerprint: str | None) -> None:
     with _errors(uri):
         try:
-            _upload(uri, data, 0 if fingerprint is None else _generation(fingerprint))
+            _upload(uri, data, _generation(fingerprint) or 0)  # 0 is for none there
         except PreconditionFailed:
             # Also where our own first try arrived, and only its answer was lost.
             if read(uri) != data:
@@ -74,9 +73,8 @@ def write_over(uri: str, data: bytes, fingerprint: str | None) -> None:
 
 def delete(uri: str, fingerprint: str | None = None) -> None:
     with _errors(uri):
-        generation = None if fingerprint is None else _generation(fingerprint)
         try:
-            _blob(uri).delete(if_generation_match=generation, retry=_RETRY)
+            _blob(uri).delete(if_generation_match=_generation(fingerprint), retry=_RETRY)
         except (NotFound, PreconditionFailed):
             # Also where our own first try arrived, and only its answer was lost.
             if find(uri) is not None:
@@ -167,8 +165,8 @@ def _blob(uri: str) -> Blob:
     return client().bucket(bucket).blob(name)
 
 
-def _generation(fingerprint: str) -> int:
-    return int(fingerprint.partition("-")[0])
+def _generation(fingerprint: str | None) -> int | None:
+    return None if fingerprint is None else int(fingerprint.partition("-")[0])
 
 
 def _upload(uri: str, data: bytes, generation: int | None) -> None:
