@@ -1,11 +1,16 @@
 """Decompressing goes on where an earlier run has ended."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
 
 from model.codec import Codec
+from pipeline.decompress import DecompressJob, decompress
+from pipeline.runners.run import choose_execution, run
 from tests.runs import rgc
+from transforms.find import find_source
 from transforms.manifest.reading import read_table
 from transforms.manifest.restored import rows_folder
 
@@ -44,3 +49,14 @@ def test_what_is_there_and_right_is_not_decoded_again(
         "failed": False,
     }
     assert "2 decoded" in rgc("decompress", codes, images).output  # as PNG they are others
+
+
+def test_rows_that_a_bundle_tried_twice_has_left_are_deleted(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg.rgc").write_bytes(b"no .rgc file")
+    job = DecompressJob(find_source(str(tmp_path)), str(tmp_path / "images"), "png", None)
+    left = Path(rows_folder(job.output), f"restored={job.run_id}", "rows-left.parquet")
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"")
+    options = PipelineOptions([])
+    run(partial(decompress, job), choose_execution(options, "cpu"), options)
+    assert not left.exists() and [row["status"] for row in restored(tmp_path / "images")] == ["failed"]
