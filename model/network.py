@@ -140,7 +140,8 @@ class FirstEncoder(nn.Module):
 class FirstDecoder(nn.Module):
     """Dequantized symbols (N, symbols, H/8, W/8) to an image (N, 3, H, W) and features at 1/4.
 
-    The gain's level is known to it, as a bias at 1/8 and at 1/4: it says how coarse the symbols are.
+    At 1/4 it sees what the linear transform makes of them, too, with its ripples and edges of blocks. The
+    gain's level is known to it, as a bias at 1/8 and at 1/4: it says how coarse the symbols are.
     """
 
     REACH = 144  # see `FirstEncoder`
@@ -155,15 +156,17 @@ class FirstDecoder(nn.Module):
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
         self.eighth = nn.Sequential(ResidualBlock(c8), ResidualBlock(c8))
         self.to_quarter = nn.Conv2d(c8, 4 * c4, 1)
+        self.from_linear = nn.Conv2d(3 * 16, c4, 3, padding=1)
         self.level_quarter = nn.Parameter(torch.zeros(GAIN_ANCHORS, c4))
         self.quarter = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
         self.to_pixels = nn.Conv2d(c4, 3 * 16, 3, padding=1)
 
-    def forward(self, values: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, values: Tensor, linear: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         x = self.from_symbols(values)
         x = x + interpolate(self.level_eighth, level.clamp(0, 1)).to(x.dtype)
         x = x + F.pixel_shuffle(self.from_sixteenth(self.sixteenth(self.to_sixteenth(x))), 2)
         x = F.pixel_shuffle(self.to_quarter(self.eighth(x)), 2)
+        x = x + self.from_linear(F.pixel_unshuffle(linear, 4))
         features = self.quarter(x + interpolate(self.level_quarter, level.clamp(0, 1)).to(x.dtype))
         return F.pixel_shuffle(self.to_pixels(features), 4), features
 
@@ -330,7 +333,7 @@ class ResidualGRUCodec(nn.Module):
         latents = symbols.float() / self.gain(iteration, level)
         values, linear = latents.to(self._dtype()), self.transform(iteration).inverse(latents)
         if iteration == 0:
-            correction, hidden = self.first_decoder(values, level)
+            correction, hidden = self.first_decoder(values, linear.to(self._dtype()), level)
             base, hidden = torch.full_like(linear, 0.5), hidden.tanh()
         else:
             assert reconstruction is not None

@@ -20,7 +20,7 @@ def position(levels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
 
 # At levels 0, 32, ... 256 of a first iteration, medians of photos: -ln(1 - MS-SSIM), and the logarithm of a
 # stream's bytes for each pixel.
-_TYPICAL_MS_SSIM = (2.2, 2.6, 2.9, 3.3, 3.6, 4.2, 4.9, 5.4, 5.6)
+_TYPICAL_MS_SSIM = (2.4, 2.7, 3.0, 3.3, 3.7, 4.3, 5.0, 5.5, 5.9)
 _TYPICAL_BYTES = (-4.7, -4.3, -3.9, -3.5, -3.0, -2.5, -2.0, -1.6, -1.2)
 
 
@@ -90,6 +90,10 @@ class LevelSearch:
             guess = round(low + share * (high - low))
         else:
             guess = int(np.abs(self._extended() - self.band.aim).argmin())
+            if len(self._trials) > 2:  # all on one side: where a curve is flat, steps grow
+                *_, before, last = self._trials
+                step = 2 * abs(last - before)
+                guess = min(guess, high - step) if low < 0 else max(guess, low + step)
         return min(max(guess, low + 1), high - 1)
 
     @property

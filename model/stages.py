@@ -13,6 +13,8 @@ from model.search import position
 from model.tiling import run_tiled
 
 _EVEN = 0.4  # of a symbol: less change than that within two positions is none
+# Where all is one colour, so far from it latents are at a border of so many positions, at the most.
+_EVEN_AT_BORDER, _BORDER = 1.5, 4
 
 
 class Stages:
@@ -68,12 +70,18 @@ class Stages:
 def _evened(scaled: Tensor) -> Tensor:
     """Scaled latents (N, C, h, w), averaged where they hardly change: of one colour come equal symbols.
 
-    The networks' offsets differ a little between the four positions of 16x16 pixels. Where a latent lies
-    between two integers, symbols would alternate, at many times the cost. Hardly a photo is so even.
+    The networks' offsets differ a little between the four positions of 16x16 pixels, and more at the border,
+    beyond which they see zeros. Where a latent lies between two integers, symbols would alternate, at many
+    times the cost. Hardly a photo is so even.
     """
-    n, channels, height, width = scaled.shape
-    planes = scaled.reshape(n * channels, 1, height, width)
-    around = F.pad(planes, (2, 2, 2, 2), mode="replicate")
+    around = F.pad(scaled, (2, 2, 2, 2), mode="replicate")
     change = F.max_pool2d(around, 5, 1) + F.max_pool2d(-around, 5, 1)
     mean = F.avg_pool2d(F.avg_pool2d(around, 4, 1), 2, 1)  # all four positions count alike
-    return torch.where(change < _EVEN, mean, planes).view_as(scaled)
+    evened = torch.where(change < _EVEN, mean, scaled)
+    inside = evened[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER].flatten(2)
+    if not inside.numel():
+        return evened
+    low, high = (x[:, :, None, None] for x in torch.aminmax(inside, dim=2))
+    middle = (low + high) / 2
+    at_border = (high - low < 1) & ((evened - middle).abs() < _EVEN_AT_BORDER)
+    return torch.where(at_border, middle, evened)

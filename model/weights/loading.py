@@ -15,7 +15,7 @@ from model.network import CodecConfig, ResidualGRUCodec
 _FOLDER = Path(__file__).parent
 # What photos are encoded with. Each file here is named by its id, and none is ever removed: .rgc files name
 # the model that decodes them.
-DEFAULT_MODEL = "rgc-d4100a1f9d1c"
+DEFAULT_MODEL = "rgc-ba2281edefe7"
 DEFAULT_WEIGHTS = _FOLDER / f"{DEFAULT_MODEL}.safetensors"
 
 

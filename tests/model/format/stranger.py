@@ -238,7 +238,7 @@ def decode_pixels(data: bytes, config: dict[str, Any], weights: Weights) -> NDAr
         values = symbols / (gain if i else np.minimum(gain, 255 / largest))
         linear = up(np.tensordot(blocks, values, axes=(0, 0)), 8)
         if i == 0:
-            correction, state = first_image(first, values, t)
+            correction, state = first_image(first, values, linear, t)
         else:
             correction, state = later_residual(later, values, pixels, state, t, i - 1)
         pixels = pixels + linear + correction * np.exp(interpolate(weights[f"log_step.{i}"], t))
@@ -289,14 +289,16 @@ class Network:
         return x
 
 
-def first_image(net: Network, values: NDArray[Any], t: float) -> tuple[NDArray[Any], NDArray[Any]]:
+def first_image(
+    net: Network, values: NDArray[Any], linear: NDArray[Any], t: float
+) -> tuple[NDArray[Any], NDArray[Any]]:
     x = net.conv(values, "from_symbols") + interpolate(net.get("level_eighth"), min(max(t, 0), 1))
     c = net.blocks(net.conv(down(x, 2), "to_sixteenth"), "sixteenth")
     x = x + up(net.conv(c, "from_sixteenth"), 2)
     x = up(net.conv(net.blocks(x, "eighth"), "to_quarter"), 2) + interpolate(
         net.get("level_quarter"), min(max(t, 0), 1)
     )
-    features = net.blocks(x, "quarter")
+    features = net.blocks(x + net.conv(down(linear, 4), "from_linear"), "quarter")
     return up(net.conv(features, "to_pixels"), 4), np.tanh(features)
 
 
