@@ -10,9 +10,9 @@ MARGIN, STRIDE = 8, 16
 # tens of thousands. Sizes that any machine has the memory for are let through whatever they claim.
 HARMLESS_PIXELS = 25_000_000
 MAX_PIXELS_A_BYTE = 10_000
-# Flat colour takes a stream 1 byte for 23,000 pixels with the released weights. Up to a megapixel any file
+# Flat colour takes a stream 1 byte for 32,000 pixels with the released weights. Up to a megapixel any file
 # may claim.
-_MOST_DECODED_A_BYTE = 100_000
+_MOST_DECODED_A_BYTE = 250_000
 _HARMLESS_DECODED = 1 << 20
 _MOST_PADDING = 4  # times the pixels that are there
 MAX_METADATA_BLOCKS = 1 << 16
