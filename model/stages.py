@@ -11,10 +11,13 @@ from model.devices import to_device
 from model.network import CODE_STRIDE, ResidualGRUCodec, quantize
 from model.search import position
 from model.tiling import run_tiled
+from model.transform import frequencies
 
 _EVEN = 0.4  # of a symbol: less change than that within two positions is none
 # Where all is one colour, so far from it latents are at a border of so many positions, at the most.
 _EVEN_AT_BORDER, _BORDER = 1.5, 4
+
+_HIGH = 3  # frequencies from there on show as patterns where they stand alone
 
 
 class Stages:
@@ -27,6 +30,8 @@ class Stages:
     def __init__(self, model: ResidualGRUCodec, device: torch.device) -> None:
         self.model = model
         self._device = device
+        rank = torch.tensor(frequencies(model.config.symbols[0]))
+        self._high = (rank >= _HIGH).nonzero().flatten().to(device)
 
     def level_tensor(self, levels: Sequence[int]) -> Tensor:
         """Levels of gains 0 to 255 as the networks take them, (N,)."""
@@ -38,6 +43,9 @@ class Stages:
         if iteration == 0:
             very_first = scaled[:, : self.model.config.first_groups[0]]
             very_first.copy_(_evened(very_first))
+            symbols = quantize(scaled)
+            symbols[:, self._high] = _without_lone(symbols[:, self._high])
+            return symbols
         return quantize(scaled)
 
     def analyse(self, images: Tensor, state: State, iteration: int, tile: int) -> tuple[Tensor, Tensor]:
@@ -85,3 +93,13 @@ def _evened(scaled: Tensor) -> Tensor:
     middle = (low + high) / 2
     at_border = (high - low < 1) & ((evened - middle).abs() < _EVEN_AT_BORDER)
     return torch.where(at_border, middle, evened)
+
+
+def _without_lone(symbols: Tensor) -> Tensor:
+    """Symbols of high frequencies (N, C, h, w), but single ones of 1 or -1 among the blocks around them.
+
+    Of a smooth wall's noise few exceed half a step. Each would show as a patch of stripes, and costs most.
+    """
+    there = (symbols != 0).sum(dim=1, keepdim=True, dtype=symbols.dtype)
+    around = F.avg_pool2d(there, 3, 1, padding=1, divisor_override=1)
+    return torch.where((symbols.abs() == 1) & (around == 1), 0.0, symbols)
