@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 
-DEFAULT_TARGET_MS_SSIM = 0.984
+DEFAULT_TARGET_MS_SSIM = 0.985
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import os
 import random
 import signal
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,12 @@ class Runs:
             before = words(output)
             process = self.start(output, *ONE_BY_ONE, *TWO_PROCESSES, source=source)
             if kill % 2 == 0:
-                time.sleep(generator.uniform(2.0, 14.0))
+                time.sleep(generator.uniform(2.0, 8.0))
             else:
                 wait_until(partial(_encodes, process, output, before), 600.0)
-                time.sleep(generator.uniform(0.0, 5.0))
-            os.killpg(process.pid, signal.SIGKILL)
+                time.sleep(generator.uniform(0.0, 3.0))
+            with suppress(ProcessLookupError):  # it has come to its end before
+                os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
             survived.append((len(codes(output)), len(left_behind(output))))
         print(f"{name}: .rgc files, and others left behind, after each kill: {survived}", flush=True)

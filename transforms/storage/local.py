@@ -23,12 +23,16 @@ PARTIAL = re.compile(r"\.rgc-[0-9a-f]{32}\.partial")  # what a file is called wh
 
 
 def read(path: str, fingerprint: str | None = None) -> bytes:
-    # Not to wait where a named pipe has come in a file's place.
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
         _status(path, os.fstat(file.fileno()))
         data = file.read()
     _check_fingerprint(path, fingerprint)
     return data
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a file, also where a named pipe has come in its place."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def write(path: str, data: bytes) -> None:

@@ -212,3 +212,8 @@ def test_two_writers_never_share_a_half_written_file(tmp_path: Path) -> None:
 def test_other_stores_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="s3://bucket/a: neither"):
         read_bytes("s3://bucket/a")
+
+
+def test_a_folder_in_a_file_s_place_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=str(tmp_path)):
+        read_bytes(str(tmp_path))
