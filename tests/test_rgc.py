@@ -1,5 +1,7 @@
 """The public face: rgc.py and the Pillow plugin."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,3 +114,31 @@ def test_flat_colour_is_far_from_what_is_refused() -> None:
     side = 2048
     (codes,) = read_rgc(rgc.encode(Image.new("RGB", (side, side), (128,) * 3), target_ms_ssim=0.5)).codes
     assert why_implausible(4 * side, 4 * side, 4 * len(codes)) == ""
+
+
+_CLAIM = """
+import resource
+from dataclasses import replace
+from PIL import Image
+import rgc
+from model.format.container import read_rgc
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+data = rgc.encode(Image.radial_gradient("L").convert("RGB"), iterations=1)
+rgc.decode(data)
+before = peak()
+try:
+    rgc.decode(replace(read_rgc(data), width=1_100_000, height=24).to_bytes())
+except rgc.RgcError as error:
+    print(peak() - before, error)
+"""
+
+
+def test_what_a_broken_header_claims_takes_no_memory() -> None:
+    """Its symbols would take 320 MB."""
+    done = subprocess.run([sys.executable, "-c", _CLAIM], capture_output=True, text=True, check=True)
+    megabytes, error = done.stdout.split(maxsplit=1)
+    assert "is not one this model wrote" in error
+    assert int(megabytes) < 100
