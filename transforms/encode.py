@@ -49,7 +49,7 @@ class CodecHandler(ModelHandler[Any, Any, Codec]):
             torch.set_num_threads(self._threads)
         device = choose_device(self._device)
         if self._device == "auto" and device == "cpu":
-            _LOG.warning("no GPU here: the codec runs on the CPU")
+            _LOG.warning("no GPU here, so the codec runs on the CPU")
         return Codec.load(device)
 
     def get_metrics_namespace(self) -> str:

@@ -376,7 +376,8 @@ def print_verification(verification: Verification, console: Console) -> None:
             console.print(f"original not there: {more} more")
 
 
-def print_safe_to_delete(verification: Verification, console: Console) -> None:
-    console.print(f"{len(verification.safe)} originals may be deleted", highlight=False)
+def print_safe_to_delete(verification: Verification, listed_in: str, console: Console) -> None:
+    counted = f"{len(verification.safe)} originals may be deleted, listed in {listed_in}"
+    console.print(f"{counted}; their exact pixels are gone then", highlight=False, markup=False)
     for why, photos in verification.not_safe.most_common():
         console.print(f"{photos} must stay: {why}", highlight=False, markup=False)

@@ -93,7 +93,7 @@ def _print_findings(
     if verification is not None and list_to is not None:
         _write_list(list_to, verification.safe_to_delete)
         if not as_json:
-            print_safe_to_delete(verification, stdout)
+            print_safe_to_delete(verification, list_to, stdout)
 
 
 def _write_list(path: str, uris: list[str]) -> None:

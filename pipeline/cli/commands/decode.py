@@ -34,6 +34,9 @@ def decode(
         set_modified(photo, modified_of(file))
     except (OSError, ValueError) as error:
         fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
+    if len(file.codes) < len(file.ms_ssim):
+        whole = f"{len(file.codes)} of its {len(file.ms_ssim)} iterations are whole"
+        stderr.print(f"{rgc} was cut off: {whole}, so {photo} is coarser", highlight=False, markup=False)
     if could_not:
         stderr.print(f"{photo} has no place for: {'; '.join(could_not)}", highlight=False, markup=False)
 

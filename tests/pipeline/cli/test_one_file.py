@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from model.format.container import read_rgc
 from tests.runs import rgc
 
 
@@ -46,3 +47,13 @@ def test_a_photo_of_any_time_comes_back(tmp_path: Path) -> None:
     assert rgc("encode", photo, code, "--iterations", "1").exit_code == 0
     assert rgc("decode", code, back).exit_code == 0
     assert back.stat().st_mtime_ns == photo.stat().st_mtime_ns
+
+
+def test_a_file_that_was_cut_off_is_said_to_be(tmp_path: Path) -> None:
+    photo, code = tmp_path / "a.png", tmp_path / "a.rgc"
+    Image.linear_gradient("L").resize((64, 48)).save(photo)
+    assert rgc("encode", photo, code, "--iterations", "2").exit_code == 0
+    whole = code.read_bytes()
+    code.write_bytes(whole[: read_rgc(whole).prefix_bytes()[1] - 10])
+    decoded = rgc("decode", code, tmp_path / "b.png")
+    assert decoded.exit_code == 0 and "1 of its 2 iterations are whole" in decoded.output
