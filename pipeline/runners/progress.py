@@ -95,9 +95,12 @@ class ProgressDisplay:
         """Does `work`. Ctrl-C lets it finish the photos in progress; a second one ends it at once."""
         reported = replace(execution, progress_path=self.path, stop_path=self.stop_path)
         temporary = tempfile.gettempdir()
-        return run_interruptibly(
-            lambda: work(reported), self.interrupt, lambda: shutil.rmtree(temporary, ignore_errors=True)
-        )
+
+        def stop_at_once() -> None:
+            shutil.rmtree(temporary, ignore_errors=True)
+            self._console.print("stopped at once: the same command, run again, goes on")
+
+        return run_interruptibly(lambda: work(reported), self.interrupt, stop_at_once)
 
     def interrupt(self) -> None:
         request_stop(self.stop_path, INTERRUPTED)

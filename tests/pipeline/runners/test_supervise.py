@@ -163,8 +163,8 @@ def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=5)  # also: no worker holds the pipes open any longer
-    assert process.returncode == 130
+    said = b"".join(process.communicate(timeout=5))  # also: no worker holds the pipes open any longer
+    assert process.returncode == 130 and b"stopped at once" in said
     assert "44 photos: 42 encoded" in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
     assert not left_behind(output)
 
