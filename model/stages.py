@@ -30,8 +30,9 @@ class Stages:
     def __init__(self, model: ResidualGRUCodec, device: torch.device) -> None:
         self.model = model
         self._device = device
-        rank = torch.tensor(frequencies(model.config.symbols[0]))
-        self._high = (rank >= _HIGH).nonzero().flatten().to(device)
+        ranks = enumerate(frequencies(model.config.symbols[0]))
+        high = [n for n, rank in ranks if rank >= _HIGH]
+        self._high = torch.tensor(high, dtype=torch.long, device=device)
 
     def level_tensor(self, levels: Sequence[int]) -> Tensor:
         """Levels of gains 0 to 255 as the networks take them, (N,)."""
