@@ -13,10 +13,9 @@ from model.search import position
 from model.tiling import run_tiled
 from model.transform import frequencies
 
-_EVEN = 0.4  # of a symbol: less change than that within two positions is none
-# Where all is one colour, so far from it latents are at a border of so many positions, at the most.
-_EVEN_AT_BORDER, _BORDER = 1.5, 4
-
+_EVEN = 0.4  # of a symbol: less change than that, within two positions or in the whole inside, is none
+# Positions at the border, where latents of one colour differ from those inside, and by how much at the most.
+_BORDER, _EVEN_AT_BORDER = 4, 1.5
 _HIGH = 3  # frequencies from there on show as patterns where they stand alone
 
 
@@ -30,8 +29,8 @@ class Stages:
     def __init__(self, model: ResidualGRUCodec, device: torch.device) -> None:
         self.model = model
         self._device = device
-        ranks = enumerate(frequencies(model.config.symbols[0]))
-        high = [n for n, rank in ranks if rank >= _HIGH]
+        each = enumerate(frequencies(model.config.symbols[0]))
+        high = [n for n, frequency in each if frequency >= _HIGH]
         self._high = torch.tensor(high, dtype=torch.long, device=device)
 
     def level_tensor(self, levels: Sequence[int]) -> Tensor:
@@ -92,8 +91,8 @@ def _evened(scaled: Tensor) -> Tensor:
         return evened
     low, high = (x[:, :, None, None] for x in torch.aminmax(inside, dim=2))
     middle = (low + high) / 2
-    at_border = (high - low < 1) & ((evened - middle).abs() < _EVEN_AT_BORDER)
-    return torch.where(at_border, middle, evened)
+    one_colour = (high - low < _EVEN) & ((evened - middle).abs() < _EVEN_AT_BORDER)
+    return torch.where(one_colour, middle, evened)
 
 
 def _without_lone(symbols: Tensor) -> Tensor:
