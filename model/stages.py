@@ -11,12 +11,15 @@ from model.devices import to_device
 from model.network import CODE_STRIDE, ResidualGRUCodec, quantize
 from model.search import position
 from model.tiling import run_tiled
-from model.transform import frequencies
+from model.transform import are_colour, frequencies
 
 _EVEN = 0.4  # of a symbol: less change than that, within two positions or in the whole inside, is none
 # Positions at the border, where latents of one colour differ from those inside, and by how much at the most.
 _BORDER, _EVEN_AT_BORDER = 4, 1.5
 _HIGH = 3  # frequencies from there on show as patterns where they stand alone
+_UNFOUNDED = (
+    0.25  # of a symbol: a high frequency of colour of which the photo has less is the network's alone
+)
 
 
 class Stages:
@@ -29,9 +32,9 @@ class Stages:
     def __init__(self, model: ResidualGRUCodec, device: torch.device) -> None:
         self.model = model
         self._device = device
-        each = enumerate(frequencies(model.config.symbols[0]))
-        high = [n for n, frequency in each if frequency >= _HIGH]
-        self._high = torch.tensor(high, dtype=torch.long, device=device)
+        count = model.config.symbols[0]
+        high = torch.tensor(frequencies(count), device=device) >= _HIGH
+        self._high, self._high_colour = high, high & torch.tensor(are_colour(count), device=device)
 
     def level_tensor(self, levels: Sequence[int]) -> Tensor:
         """Levels of gains 0 to 255 as the networks take them, (N,)."""
@@ -43,10 +46,16 @@ class Stages:
         if iteration == 0:
             very_first = scaled[:, : self.model.config.first_groups[0]]
             very_first.copy_(_evened(very_first))
-            symbols = quantize(scaled)
-            symbols[:, self._high] = _without_lone(symbols[:, self._high])
-            return symbols
+            return self._without_patterns(quantize(scaled), latents, level)
         return quantize(scaled)
+
+    def _without_patterns(self, symbols: Tensor, latents: Tensor, level: Tensor) -> Tensor:
+        """The first iteration's symbols, but high frequencies that would show as spots in smooth places."""
+        linear = latents[:, : symbols.shape[1]] * self.model.gain(0, level)
+        unfounded = self._high_colour[:, None, None] & (linear.abs() < _UNFOUNDED)
+        symbols = symbols.masked_fill(unfounded, 0)
+        high = self._high[:, None, None]
+        return torch.where(high & _are_lone(symbols * high), 0.0, symbols)
 
     def analyse(self, images: Tensor, state: State, iteration: int, tile: int) -> tuple[Tensor, Tensor]:
         """Latents of R[i-1], and the encoder's new state."""
@@ -95,11 +104,11 @@ def _evened(scaled: Tensor) -> Tensor:
     return torch.where(one_colour, middle, evened)
 
 
-def _without_lone(symbols: Tensor) -> Tensor:
-    """Symbols of high frequencies (N, C, h, w), but single ones of 1 or -1 among the blocks around them.
+def _are_lone(symbols: Tensor) -> Tensor:
+    """Which of some symbols (N, C, h, w) are 1 or -1, and the only ones in the nine blocks around them.
 
     Of a smooth wall's noise few exceed half a step. Each would show as a patch of stripes, and costs most.
     """
     there = (symbols != 0).sum(dim=1, keepdim=True, dtype=symbols.dtype)
     around = F.avg_pool2d(there, 3, 1, padding=1, divisor_override=1)
-    return torch.where((symbols.abs() == 1) & (around == 1), 0.0, symbols)
+    return (symbols.abs() == 1) & (around == 1)

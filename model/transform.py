@@ -48,6 +48,11 @@ def frequencies(symbols: int) -> list[int]:
     return [u + v for *_, u, v in _places(symbols)]
 
 
+def are_colour(symbols: int) -> list[bool]:
+    """Of each symbol: whether it is of Cb or Cr."""
+    return [channel > 0 for _, channel, *_ in _places(symbols)]
+
+
 def _places(symbols: int) -> list[tuple[int, int, int, int]]:
     """Each symbol's rank, channel and frequencies. Frequencies of colour count twice."""
     frequency = range(BLOCK)
