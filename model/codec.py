@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.batch import Batch, Encoding, Goal, Job, State, rows
+from model.coding.entropy import decode_iteration, predict_iteration
 from model.devices import native_dtype, standard_settings
-from model.entropy import decode_iteration, predict_iteration
 from model.format.container import RgcError, RgcFile
 from model.format.limits import padded_size
 from model.levels import choose_levels

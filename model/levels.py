@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.batch import Batch, State, rows
-from model.entropy import encode_iteration
+from model.coding.entropy import encode_iteration
 from model.format.limits import MARGIN, STRIDE
 from model.network import CODE_STRIDE
 from model.search import LEVELS, TOP, Band, LevelSearch, logarithm

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.context import ContextModel
+from model.coding.context import ContextModel
+from model.coding.steps import LARGEST_SYMBOL
 from model.transform import BlockTransform, frequencies
 
 CODE_STRIDE = 8  # pixels a code position spans on each axis
-LARGEST_SYMBOL = 255
 RESIDUAL_SCALE = 64.0  # of what a later encoder sees: what is left over is that much smaller than an image
 GAIN_ANCHORS = 5  # gains in between are interpolated
 

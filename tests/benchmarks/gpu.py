@@ -29,11 +29,12 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from model import codec as codec_module
-from model import entropy, stages, tensors
+from model import stages, tensors
 from model.batch import Encoding, Goal
 from model.codec import Codec
-from model.context import ContextModel
-from model.entropy import encode_iteration
+from model.coding import entropy
+from model.coding.context import ContextModel
+from model.coding.entropy import encode_iteration
 from model.format.container import RgcFile
 from model.search import position
 from model.weights.loading import DEFAULT_WEIGHTS

@@ -16,8 +16,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from model.context import ContextModel
-from model.entropy import encode_iteration
+from model.coding.context import ContextModel
+from model.coding.entropy import encode_iteration
 from model.network import CODE_STRIDE
 from model.weights.loading import load_weights
 

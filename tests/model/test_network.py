@@ -3,7 +3,8 @@ import torch
 from torch.nn import functional as F
 
 from model.batch import State
-from model.network import LARGEST_SYMBOL, PatchConv, ResidualGRUCodec, interpolate, quantize
+from model.coding.steps import LARGEST_SYMBOL
+from model.network import PatchConv, ResidualGRUCodec, interpolate, quantize
 from model.search import position
 from model.stages import Stages
 from model.tiling import run_tiled

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.codec import Codec
-from model.entropy import Stream
+from model.coding.entropy import Stream
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings
 from tests.storage import Storage

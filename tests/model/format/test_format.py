@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from model.codec import Codec
-from model.context import ContextModel
-from model.entropy import decode_iteration, encode_iteration
+from model.coding.context import ContextModel
+from model.coding.entropy import decode_iteration, encode_iteration
 from model.files import encode_photo
 from model.photos.reading import DecodedPhoto
 from model.settings import Settings

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.context import ContextModel, bits
-from model.steps import ACTIVATION_UNIT, LEVELS, Step
+from model.coding.context import ContextModel, bits
+from model.coding.steps import ACTIVATION_UNIT, LEVELS, Step
 from tests.conftest import TINY, tiny_model
 from tests.model.format import stranger
 

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.context import LARGEST_MEAN, LOG_SCALES, ContextModel
+from model.coding.context import LARGEST_MEAN, LOG_SCALES, ContextModel
+from model.coding.steps import ACTIVATION_UNIT, LARGEST_SYMBOL
 from model.devices import to_device, to_host
-from model.network import LARGEST_SYMBOL
-from model.steps import ACTIVATION_UNIT
 
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
 _PROBABILITY_BITS = 20  # probabilities are multiples of 2**-20: exact in float32

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.steps import ACTIVATION_UNIT, LEVELS, Known, Step, of_nearest
+from model.coding.steps import ACTIVATION_UNIT, LEVELS, Known, Step, of_nearest
 from model.transform import frequencies
 
 WEIGHT_UNIT = 64

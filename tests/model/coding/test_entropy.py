@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from model import entropy
-from model.context import LARGEST_MEAN, ContextModel, bits
-from model.entropy import _planes, decode_iteration, encode_iteration, shapes
-from model.network import LARGEST_SYMBOL
+from model.coding import entropy
+from model.coding.context import LARGEST_MEAN, ContextModel, bits
+from model.coding.entropy import _planes, decode_iteration, encode_iteration, shapes
+from model.coding.steps import LARGEST_SYMBOL
 from tests.conftest import TINY, tiny_model
 
 LEVEL = torch.tensor([100 / 128])

@@ -1,0 +1,2 @@
+"""Symbols to bytes and back, exactly alike on every machine: the context model and the range coder.
+Uses torch, constriction and what `model` has of devices and of the linear transform; not the networks."""
