@@ -21,7 +21,7 @@ K1, K2 = 0.01, 0.03
 # that is one product, and the values of a band: on a CPU they stay in its cache, on a GPU they bound memory.
 _BLOCK = 32
 _LONGEST_WHOLE = 256
-_BAND_VALUES, _GPU_BAND_VALUES = 1 << 19, 1 << 26
+_BAND_VALUES, _GPU_BAND_VALUES = 1 << 17, 1 << 24
 
 
 def scales_that_fit(height: int, width: int) -> int:
@@ -88,28 +88,32 @@ def _planes(pixels: NDArray[np.uint8], device: torch.device | str) -> Tensor:
 
 
 def _mean_ssim(x: Tensor, y: Tensor, data_range: float, with_luminance: bool) -> Tensor:
-    """Mean (N, C) of SSIM or of its contrast-structure term alone, in bands of rows."""
-    taps = min(WINDOW, x.shape[2])
+    """Mean (N, C) of SSIM or of its contrast-structure term alone, in bands of planes and rows."""
+    taps, columns = min(WINDOW, x.shape[2]), max(x.shape[3] - WINDOW, 0) + 1
     outputs = x.shape[2] - taps + 1
     values = _GPU_BAND_VALUES if x.is_cuda else _BAND_VALUES
-    rows = max(values // x[:, :, 0].numel() // _BLOCK, 1) * _BLOCK
-    bands = []
-    for top in range(0, outputs, rows):
-        band = slice(top, min(top + rows, outputs) + taps - 1)
-        similarity = _ssim(x[:, :, band], y[:, :, band], data_range, with_luminance)
-        bands.append(similarity.sum(dim=(2, 3)))
-    return torch.stack(bands).sum(dim=0) / similarity[0, 0, 0].numel() / outputs
+    planes = max(values // x.shape[3] // _BLOCK, 1)
+    sums = []
+    for some_x, some_y in zip(*(torch.split(z.flatten(0, 1), planes) for z in (x, y)), strict=True):
+        rows = max(values // some_x[:, 0].numel() // _BLOCK, 1) * _BLOCK
+        bands = [slice(top, min(top + rows, outputs) + taps - 1) for top in range(0, outputs, rows)]
+        maps = (_ssim(some_x[:, band], some_y[:, band], data_range, with_luminance) for band in bands)
+        sums.append(torch.stack([similarity.sum(dim=(1, 2)) for similarity in maps]).sum(dim=0))
+    return torch.cat(sums).view(x.shape[:2]) / columns / outputs
 
 
 def _ssim(x: Tensor, y: Tensor, data_range: float, with_luminance: bool) -> Tensor:
-    """The map of SSIM, or of its contrast-structure term alone, where whole windows fit."""
+    """The map of SSIM, or of its contrast-structure term alone, where whole windows fit; of (P, H, W)."""
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    mean_x, mean_y = _blur(x), _blur(y)
-    product, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
-    covariance = _blur(x * y) - product
-    variances = _blur(x * x + y * y) - squares  # only their sum is needed, so one blur does for both
+    # Of the variances only their sum is needed, so four planes are blurred, together.
+    planes = torch.stack([x, y, x * y, torch.addcmul(x * x, y, y)])
+    mean_x, mean_y, mean_product, mean_squares = _blur(planes).unbind()
+    product, squares = mean_x * mean_y, torch.addcmul(mean_x * mean_x, mean_y, mean_y)
+    covariance, variances = mean_product - product, mean_squares - squares
     contrast = (2 * covariance + c2) / (variances + c2)
-    return (2 * product + c1) / (squares + c1) * contrast if with_luminance else contrast
+    if with_luminance:
+        contrast = (2 * product + c1) / (squares + c1) * contrast
+    return contrast
 
 
 def gaussian(taps: int) -> Tensor:
@@ -143,8 +147,7 @@ def _blur_rows(x: Tensor) -> Tensor:
 def _blur_columns(x: Tensor) -> Tensor:
     """The same along the axis before it, where blocks of whole rows need no copy."""
     blocks, band, outputs = _blocks(x, 2)
-    planes = blocks.transpose(3, 4).flatten(0, 1)
-    products = torch.stack([band.T.expand(len(plane), -1, -1) @ plane for plane in planes])
+    products = band.T @ blocks.transpose(3, 4)
     return products.view(*x.shape[:2], -1, x.shape[3])[:, :, :outputs]
 
 
