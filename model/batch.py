@@ -1,18 +1,20 @@
 """Photos on their way through the iterations, together."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import SupportsBytes
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, SupportsBytes
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.canvas import Extents, Size, canvas_of
 from model.devices import to_device
 from model.format.container import ITERATION_OVERHEAD
+from model.format.limits import padded_size
 from model.search import TOP
-from model.tensors import quality
+from model.tensors import quality, to_padded_tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,11 @@ class Job:
     ms_ssim: list[float] = field(default_factory=list)
     done: bool = False
 
+    @property
+    def size(self) -> Size:
+        """As the networks take it."""
+        return padded_size(*self.pixels.shape[:2])
+
     def bytes_left(self) -> int | None:
         """For the stream of the next iteration; None where nothing limits it."""
         if self.goal.code_bytes is None:
@@ -98,16 +105,26 @@ class State:
         reconstruction: P[i-1], (N, 3, H, W).
         encoder, decoder: their hidden states (N, C, H/4, W/4).
         symbols: of the iteration before (N, C, H/8, W/8).
+        extents: of photos of different sizes, also before the first.
     """
 
     reconstruction: Tensor | None = None
     encoder: Tensor | None = None
     decoder: Tensor | None = None
     symbols: Tensor | None = None
+    extents: Extents | None = None
 
-    def select(self, photos: Tensor) -> "State":
-        """Of some photos of the batch, by index."""
-        return State(*(None if x is None else x[photos] for x in vars(self).values()))
+    @property
+    def inside(self) -> Tensor | None:
+        """(N, 1, H/4, W/4) of `extents`."""
+        return None if self.extents is None else self.extents.inside
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "State":
+        """With a function of each tensor in its place."""
+        changed: dict[str, Any] = {
+            name: function(x) for name, x in vars(self).items() if isinstance(x, Tensor)
+        }
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)
@@ -118,12 +135,38 @@ class Batch:
     images: Tensor  # (N, 3, H, W)
     state: State
 
-    def select(self, photos: list[int]) -> "Batch":
-        """Some of them, by index."""
-        if photos == list(range(len(self.jobs))):
+    @classmethod
+    def of(cls, jobs: list[Job], device: torch.device) -> "Batch":
+        """Before the first iteration."""
+        sizes = [job.size for job in jobs]
+        images = torch.zeros(len(jobs), 3, *canvas_of(sizes), device=device)
+        for image, (height, width), job in zip(images, sizes, jobs, strict=True):
+            image[:, :height, :width] = to_padded_tensor(job.pixels, device)[0]
+        return cls(jobs, images, State(extents=Extents.of(sizes, device)))
+
+    def select(self, photos: Sequence[int]) -> "Batch":
+        """Some of them, by index in ascending order, on a canvas of their own."""
+        if len(photos) == len(self.jobs):
             return self
+        jobs, part = [self.jobs[n] for n in photos], self._part(photos)
+        extents = Extents.of([job.size for job in jobs], self.images.device)
+        return Batch(jobs, part(self.images), replace(self.state.map(part), extents=extents))
+
+    def rows(self, photos: Sequence[int], *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What belongs to `select(photos)` of levels (N,) and planes (N, C, h, w) of this batch."""
+        return tensors if len(photos) == len(self.jobs) else tuple(map(self._part(photos), tensors))
+
+    def _part(self, photos: Sequence[int]) -> Callable[[Tensor], Tensor]:
         which = to_device(torch.tensor(photos, dtype=torch.long), self.images.device)
-        return Batch([self.jobs[n] for n in photos], self.images[which], self.state.select(which))
+        height, width = canvas_of([self.jobs[n].size for n in photos])
+
+        def part(x: Tensor) -> Tensor:
+            if x.ndim == 4:
+                stride = self.images.shape[3] // x.shape[3]
+                x = x[:, :, : height // stride, : width // stride]
+            return x[which]
+
+        return part
 
     def qualities(self, reconstructions: Tensor, which: Sequence[int]) -> list[float]:
         """Of some photos: MS-SSIM of what a reconstruction decodes to. The host waits once for all."""
@@ -134,11 +177,3 @@ class Batch:
             height, width = self.jobs[n].pixels.shape[:2]
             qualities.append(quality(reconstructions[n], self.images[n], height, width, self.jobs[n].grey))
         return torch.cat(qualities).clamp(max=1.0).tolist()
-
-
-def rows(photos: Sequence[int], *tensors: Tensor) -> tuple[Tensor, ...]:
-    """Of some photos of a batch, by index."""
-    if list(photos) == list(range(len(tensors[0]))):
-        return tensors
-    which = to_device(torch.tensor(photos, dtype=torch.long), tensors[0].device)
-    return tuple(x[which] for x in tensors)

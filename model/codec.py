@@ -10,15 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Batch, Encoding, Goal, Job, State, rows
+from model.batch import Batch, Encoding, Goal, Job, State
+from model.canvas import groups, may_share
 from model.coding.entropy import decode_iteration, predict_iteration
+from model.coding.steps import CODE_STRIDE
 from model.devices import native_dtype, standard_settings
 from model.format.container import RgcError, RgcFile
 from model.format.limits import padded_size
 from model.levels import choose_levels
-from model.network import CODE_STRIDE, ResidualGRUCodec
+from model.network import ResidualGRUCodec
 from model.stages import Stages
-from model.tensors import to_padded_tensor, to_pixels
+from model.tensors import to_pixels
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
 DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles
@@ -71,6 +73,16 @@ class Codec:
         """Side in pixels of the tiles that suit the device."""
         return GPU_TILE if self.device.type == "cuda" else DEFAULT_TILE
 
+    def batches(self, sizes: Sequence[tuple[int, int]]) -> list[list[int]]:
+        """Which photos to encode together, by index: those of one padded size; on a GPU, of similar sizes.
+
+        A GPU is idle while small photos go one by one. A CPU only computes more then.
+
+        Args:
+            sizes: padded heights and widths, in pixels.
+        """
+        return groups(sizes, mixed=self.device.type == "cuda")
+
     @standard_settings()
     @torch.inference_mode()
     def encode(
@@ -86,20 +98,19 @@ class Codec:
         when it is first asked for.
 
         Args:
-            photos: (H, W, 3) pixels, of one size after rounding both sides up to multiples of 16.
+            photos: (H, W, 3) pixels, of sizes that `may_share` a batch after padding.
             goals: when each has had enough.
             grey: whether each decodes to one channel.
             tile: side of the tiles that bound memory, `default_tile` if not given; it does not show in the
                 result.
 
         Raises:
-            ValueError: photos whose padded sizes differ.
+            ValueError: photos whose sizes may not.
         """
-        if len(sizes := {padded_size(*pixels.shape[:2]) for pixels in photos}) != 1:
-            raise ValueError(f"a batch of photos of one padded size is needed, not {sorted(sizes)}")
         jobs = [Job(*job) for job in zip(photos, grey, goals, strict=True)]
-        images = torch.cat([to_padded_tensor(pixels, self.device) for pixels in photos])
-        batch = Batch(jobs, images, State())
+        if not may_share(sizes := [job.size for job in jobs]):
+            raise ValueError(f"photos of sizes as different as {sorted(set(sizes))} are no batch")
+        batch = Batch.of(jobs, self.device)
         for i in range(self.iterations):
             batch = self._encode_iteration(batch, i, tile or self.default_tile)
             if not batch.jobs:
@@ -169,7 +180,7 @@ class Codec:
         latents, encoder = self._stages.analyse(batch.images, batch.state, iteration, tile)
         levels, qualities, known = choose_levels(self._stages, batch, latents, iteration, tile)
         at = self._stages.level_tensor(levels)
-        symbols = self._stages.quantized(latents, iteration, at)
+        symbols = self._stages.quantized(latents, iteration, at, batch.state.extents)
         streams = self._streams(batch, symbols, at, iteration, known)
         for n, quality in qualities.items():
             batch.jobs[n].add(streams[n], levels[n], quality)
@@ -177,13 +188,13 @@ class Codec:
         if not left:
             return batch.select([])
         # Photos that their trials have finished need no reconstruction any more.
-        part, (symbols, at, encoder) = batch.select(left), rows(left, symbols, at, encoder)
+        part, (symbols, at, encoder) = batch.select(left), batch.rows(left, symbols, at, encoder)
         reconstruction, decoder = self._stages.synthesize(symbols, at, part.state, iteration, tile)
         unmeasured = [m for m, n in enumerate(left) if n not in qualities]
         measured = part.qualities(reconstruction, unmeasured)
         for m, quality in zip(unmeasured, measured, strict=True):
             part.jobs[m].add(streams[left[m]], levels[left[m]], quality)
-        state = State(reconstruction, encoder, decoder, symbols)
+        state = State(reconstruction, encoder, decoder, symbols, part.state.extents)
         going_on = [n for n, job in enumerate(part.jobs) if not job.done]
         return replace(part, state=state).select(going_on)
 
@@ -194,7 +205,9 @@ class Codec:
         rest = [n for n in range(len(batch.jobs)) if n not in known]
         if not rest:
             return known
-        previous = batch.select(rest).state.symbols
-        symbols, level = rows(rest, symbols, level)
-        streams = predict_iteration(self.model.context, iteration, previous, symbols, level)
+        state = batch.select(rest).state
+        symbols, level = batch.rows(rest, symbols, level)
+        streams = predict_iteration(
+            self.model.context, iteration, state.symbols, symbols, level, state.extents
+        )
         return {**known, **dict(zip(rest, streams, strict=True))}

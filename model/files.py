@@ -85,7 +85,7 @@ def encode_photos(
     sources: Sequence[SourceRecord | None] | None = None,
     tile: int | None = None,
 ) -> list[EncodedPhoto]:
-    """Encodes photos of one padded size together, or in parts that fit into memory; see `Codec.encode`.
+    """Encodes photos together, or in parts that fit into memory; see `Codec.encode`.
 
     Args:
         sources: written into each file, for the manifest.

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Batch, State, rows
+from model.batch import Batch, State
 from model.coding.entropy import encode_iteration
+from model.coding.steps import CODE_STRIDE
 from model.format.limits import MARGIN, STRIDE
-from model.network import CODE_STRIDE
 from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
 from model.stages import Stages
 from model.tensors import quality
@@ -35,7 +35,8 @@ def choose_levels(
     sides = batch.images.shape[2:]
     if sides.numel() >= LARGE and min(sides) >= SIDE:
         for n, band in bands.items():
-            curve = _curve_of_squares(stages, batch.select([n]), latents[n : n + 1], iteration, band)
+            (own,) = batch.rows([n], latents)
+            curve = _curve_of_squares(stages, batch.select([n]), own, iteration, band)
             bands[n] = replace(band, typical=curve)
     searches = {n: LevelSearch(band) for n, band in bands.items()}
     measured: dict[tuple[int, int], float] = {}
@@ -43,7 +44,8 @@ def choose_levels(
         which = list(searches)
         trial = [search.next_level for search in searches.values()]
         part, at = batch.select(which), stages.level_tensor(trial)
-        symbols = stages.quantized(rows(which, latents)[0], iteration, at)
+        (own,) = batch.rows(which, latents)
+        symbols = stages.quantized(own, iteration, at, part.state.extents)
         reconstructions, _ = stages.synthesize(symbols, at, part.state, iteration, tile)
         qualities = part.qualities(reconstructions, range(len(which)))
         for n, level, ms_ssim in zip(which, trial, qualities, strict=True):
@@ -55,8 +57,9 @@ def choose_levels(
     streams = {}
     for n, job in enumerate(batch.jobs):
         if (left := job.bytes_left()) is not None and left > 0:
+            (own,) = batch.rows([n], latents)
             state = batch.select([n]).state
-            levels[n], streams[n] = _level_that_fits(stages, latents[n : n + 1], state, iteration, left)
+            levels[n], streams[n] = _level_that_fits(stages, own, state, iteration, left)
     return levels, {n: measured[n, levels[n]] for n in targets if (n, levels[n]) in measured}, streams
 
 
@@ -89,7 +92,7 @@ def _curve_of_squares(
 ) -> NDArray[np.float64]:
     """-ln(1 - MS-SSIM) of parts of one photo at each level, exact near the band."""
     height = photo.images.shape[2]
-    state = State(*(None if x is None else _squares(x, height) for x in vars(photo.state).values()))
+    state = photo.state.map(lambda x: _squares(x, height))
     images, parts, grey = _squares(photo.images, height), _squares(latents, height), photo.jobs[0].grey
     search, inner = LevelSearch(band), SIDE - 2 * MARGIN
     while not search.done:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.canvas import only_inside
 from model.coding.context import ContextModel
 from model.coding.steps import LARGEST_SYMBOL
 from model.transform import BlockTransform, frequencies
 
-CODE_STRIDE = 8  # pixels a code position spans on each axis
 RESIDUAL_SCALE = 64.0  # of what a later encoder sees: what is left over is that much smaller than an image
 GAIN_ANCHORS = 5  # gains in between are interpolated
 
@@ -44,6 +44,16 @@ class CodecConfig:
         return [sum(self.first_groups), *[sum(self.later_groups)] * (self.iterations - 1)]
 
 
+class Conv3x3(nn.Conv2d):
+    """A 3x3 convolution that sees zeros around each photo."""
+
+    def __init__(self, channels: int, out: int, bias: bool = True) -> None:
+        super().__init__(channels, out, 3, padding=1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(only_inside(x))
+
+
 class ResidualGRU(nn.Module):
     """A convolutional GRU with a shortcut around it: output = input + h'.
 
@@ -56,7 +66,7 @@ class ResidualGRU(nn.Module):
 
     def __init__(self, channels: int, iterations: int) -> None:
         super().__init__()
-        self.from_input = nn.Conv2d(channels, 3 * channels, 3, padding=1, bias=False)
+        self.from_input = Conv3x3(channels, 3 * channels, bias=False)
         self.from_hidden = nn.Conv2d(channels, 3 * channels, 1, bias=False)
         self.bias = nn.Parameter(torch.zeros(iterations, 3 * channels))
 
@@ -74,8 +84,8 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = Conv3x3(channels, channels)
+        self.second = Conv3x3(channels, channels)
         with torch.no_grad():  # a stack of blocks begins as little more than its shortcuts
             self.second.weight.mul_(0.2)
             cast(Tensor, self.second.bias).zero_()
@@ -120,7 +130,7 @@ class FirstEncoder(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         c4, c8, c16 = config.quarter_channels, config.eighth_channels, config.sixteenth_channels
-        self.stem = nn.Conv2d(3 * 16, c4, 3, padding=1)
+        self.stem = Conv3x3(3 * 16, c4)
         self.quarter = ResidualBlock(c4)
         self.to_eighth = PatchConv(c4, c8)
         self.eighth = ResidualBlock(c8)
@@ -128,7 +138,7 @@ class FirstEncoder(nn.Module):
         self.sixteenth = ResidualBlock(c16)
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
         self.eighth_again = ResidualBlock(c8)
-        self.to_symbols = nn.Conv2d(c8, config.symbols[0], 3, padding=1)
+        self.to_symbols = Conv3x3(c8, config.symbols[0])
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features = self.quarter(self.stem(F.pixel_unshuffle(images - 0.5, 4)))
@@ -149,17 +159,17 @@ class FirstDecoder(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         c4, c8, c16 = config.quarter_channels, config.eighth_channels, config.sixteenth_channels
-        self.from_symbols = nn.Conv2d(config.symbols[0], c8, 3, padding=1)
+        self.from_symbols = Conv3x3(config.symbols[0], c8)
         self.level_eighth = nn.Parameter(torch.zeros(GAIN_ANCHORS, c8))
         self.to_sixteenth = PatchConv(c8, c16)
         self.sixteenth = nn.Sequential(ResidualBlock(c16), ResidualBlock(c16))
         self.from_sixteenth = nn.Conv2d(c16, 4 * c8, 1)
         self.eighth = nn.Sequential(ResidualBlock(c8), ResidualBlock(c8))
         self.to_quarter = nn.Conv2d(c8, 4 * c4, 1)
-        self.from_linear = nn.Conv2d(3 * 16, c4, 3, padding=1)
+        self.from_linear = Conv3x3(3 * 16, c4)
         self.level_quarter = nn.Parameter(torch.zeros(GAIN_ANCHORS, c4))
         self.quarter = nn.Sequential(ResidualBlock(c4), ResidualBlock(c4))
-        self.to_pixels = nn.Conv2d(c4, 3 * 16, 3, padding=1)
+        self.to_pixels = Conv3x3(c4, 3 * 16)
 
     def forward(self, values: Tensor, linear: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         x = self.from_symbols(values)
@@ -179,7 +189,7 @@ class LaterEncoder(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         channels = config.quarter_channels
-        self.stem = nn.Conv2d(6 * 16, channels, 3, padding=1)
+        self.stem = Conv3x3(6 * 16, channels)
         self.gru = ResidualGRU(channels, config.iterations - 1)
         self.block = ResidualBlock(channels)
         self.to_symbols = PatchConv(channels, sum(config.later_groups))
@@ -199,10 +209,10 @@ class LaterDecoder(nn.Module):
         channels = config.quarter_channels
         self.from_symbols = nn.Conv2d(sum(config.later_groups), 4 * channels, 1)
         self.level = nn.Parameter(torch.zeros(config.iterations - 1, GAIN_ANCHORS, channels))
-        self.from_reconstruction = nn.Conv2d(3 * 16, channels, 3, padding=1)
+        self.from_reconstruction = Conv3x3(3 * 16, channels)
         self.gru = ResidualGRU(channels, config.iterations - 1)
         self.blocks = nn.Sequential(ResidualBlock(channels), ResidualBlock(channels))
-        self.to_pixels = nn.Conv2d(channels, 3 * 16, 3, padding=1)
+        self.to_pixels = Conv3x3(channels, 3 * 16)
 
     def forward(
         self, values: Tensor, reconstruction: Tensor, hidden: Tensor, level: Tensor, number: int

@@ -7,8 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.batch import State
+from model.canvas import Extents, nothing_beside, spread
+from model.coding.steps import CODE_STRIDE
 from model.devices import to_device
-from model.network import CODE_STRIDE, ResidualGRUCodec, quantize
+from model.network import ResidualGRUCodec, quantize
 from model.search import position
 from model.tiling import run_tiled
 from model.transform import are_colour, frequencies
@@ -40,14 +42,19 @@ class Stages:
         """Levels of gains 0 to 255 as the networks take them, (N,)."""
         return to_device(torch.from_numpy(position(levels)), self._device)
 
-    def quantized(self, latents: Tensor, iteration: int, level: Tensor) -> Tensor:
-        """Symbols (N, symbols, H/8, W/8) of latents as `analyse` gives them."""
+    def quantized(
+        self, latents: Tensor, iteration: int, level: Tensor, extents: Extents | None = None
+    ) -> Tensor:
+        """Symbols (N, symbols, H/8, W/8) of latents as `analyse` gives them; 0 beside photos."""
+        inside = None if extents is None else extents.inside_at(CODE_STRIDE)
         scaled = self.model.scale(latents, level, iteration)
         if iteration == 0:
             very_first = scaled[:, : self.model.config.first_groups[0]]
-            very_first.copy_(_evened(very_first))
-            return self._without_patterns(quantize(scaled), latents, level)
-        return quantize(scaled)
+            very_first.copy_(_evened(very_first, inside))
+        symbols = quantize(scaled)
+        if inside is not None:
+            symbols = symbols.masked_fill(~inside, 0)
+        return symbols if iteration else self._without_patterns(symbols, latents, level)
 
     def _without_patterns(self, symbols: Tensor, latents: Tensor, level: Tensor) -> Tensor:
         """The first iteration's symbols, but high frequencies that would show as spots in smooth places."""
@@ -62,10 +69,12 @@ class Stages:
 
         def network(*inputs: Tensor | None) -> Sequence[Tensor]:
             assert inputs[0] is not None
-            return self.model.encode(inputs[0], inputs[1], inputs[2], iteration)
+            with nothing_beside(inputs[3]):
+                return self.model.encode(inputs[0], inputs[1], inputs[2], iteration)
 
         reach = self.model.reach(iteration)[0]
-        latents, hidden = run_tiled(network, [images, state.reconstruction, state.encoder], tile, reach)
+        inputs = [images, state.reconstruction, state.encoder, state.inside]
+        latents, hidden = run_tiled(network, inputs, tile, reach)
         return latents, hidden
 
     def synthesize(
@@ -75,32 +84,43 @@ class Stages:
 
         def network(*inputs: Tensor | None) -> Sequence[Tensor]:
             assert inputs[0] is not None
-            return self.model.decode(inputs[0], level, inputs[1], inputs[2], iteration)
+            with nothing_beside(inputs[3]):
+                return self.model.decode(inputs[0], level, inputs[1], inputs[2], iteration)
 
         reach = self.model.reach(iteration)[1]
-        reconstruction, hidden = run_tiled(
-            network, [symbols, state.reconstruction, state.decoder], tile, reach, first_stride=CODE_STRIDE
-        )
+        inputs = [symbols, state.reconstruction, state.decoder, state.inside]
+        reconstruction, hidden = run_tiled(network, inputs, tile, reach, first_stride=CODE_STRIDE)
         return reconstruction, hidden
 
 
-def _evened(scaled: Tensor) -> Tensor:
+def _evened(scaled: Tensor, photos: Tensor | None) -> Tensor:
     """Scaled latents (N, C, h, w), averaged where they hardly change: of one colour come equal symbols.
 
     The networks' offsets differ a little between the four positions of 16x16 pixels, and more at the border,
     beyond which they see zeros. Where a latent lies between two integers, symbols would alternate, at many
     times the cost. Hardly a photo is so even.
+
+    Args:
+        photos: (N, 1, h, w), what is of the photos themselves where they are of different sizes.
     """
+    if photos is not None:
+        scaled = spread(scaled, photos)
     around = F.pad(scaled, (2, 2, 2, 2), mode="replicate")
     change = F.max_pool2d(around, 5, 1) + F.max_pool2d(-around, 5, 1)
     mean = F.avg_pool2d(F.avg_pool2d(around, 4, 1), 2, 1)  # all four positions count alike
     evened = torch.where(change < _EVEN, mean, scaled)
-    inside = evened[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER].flatten(2)
+    if photos is not None:
+        inside = spread(evened, photos, _BORDER)
+    else:
+        inside = evened[:, :, _BORDER:-_BORDER, _BORDER:-_BORDER]
     if not inside.numel():
         return evened
-    low, high = (x[:, :, None, None] for x in torch.aminmax(inside, dim=2))
+    low, high = (x[:, :, None, None] for x in torch.aminmax(inside.flatten(2), dim=2))
     middle = (low + high) / 2
     one_colour = (high - low < _EVEN) & ((evened - middle).abs() < _EVEN_AT_BORDER)
+    if photos is not None:
+        has_inside = photos[:, :, 2 * _BORDER :, 2 * _BORDER :].flatten(1).any(dim=1)
+        one_colour &= has_inside[:, None, None, None]
     return torch.where(one_colour, middle, evened)
 
 

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -61,7 +60,7 @@ class CodecHandler(ModelHandler[Any, Any, Codec]):
 
 
 class EncodeHandler(CodecHandler):
-    """`LoadedPhoto`s to `Encoded`, photos of one padded size together.
+    """`LoadedPhoto`s to `Encoded`, those together that suit the device.
 
     Args:
         attempts: where the runner tries again what has ended a process.
@@ -82,14 +81,13 @@ class EncodeHandler(CodecHandler):
     def run_inference(
         self, batch: Sequence[LoadedPhoto], model: Codec, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Encoded]:
-        def size(loaded: LoadedPhoto) -> tuple[int, int]:
-            return padded_size(loaded.height, loaded.width)
-
-        for _, group in groupby(sorted(batch, key=size), key=size):
+        sizes = [padded_size(loaded.height, loaded.width) for loaded in batch]
+        for together in model.batches(sizes):
+            group = [batch[n] for n in together]
             if self._attempts is None:
-                yield from self._encode(model, list(group))
+                yield from self._encode(model, group)
             else:
-                yield from self._attempts.encode(list(group), partial(self._encode, model), _failed)
+                yield from self._attempts.encode(group, partial(self._encode, model), _failed)
 
     def _encode(self, codec: Codec, group: list[LoadedPhoto]) -> list[Encoded]:
         started = time.monotonic()

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.coding.steps import ACTIVATION_UNIT, LEVELS, Known, Step, of_nearest
+from model.canvas import Extents
+from model.coding.steps import ACTIVATION_UNIT, CODE_STRIDE, LEVELS, Known, Step, of_nearest
 from model.transform import frequencies
 
 WEIGHT_UNIT = 64
@@ -204,18 +205,22 @@ class ContextModel(nn.Module):
                 linear = None if live.linear is None else live.linear.contiguous()
                 network.kept = replace(live, first=live.first.contiguous(), linear=linear)
 
-    def known(self, iteration: int, previous: Tensor | None, codes: Tensor) -> Known:
+    def known(
+        self, iteration: int, previous: Tensor | None, codes: Tensor, extents: Extents | None = None
+    ) -> Known:
         """What an iteration's steps see.
 
         Args:
             previous: symbols of the iteration before (N, C, h, w); None in the first.
             codes: symbols of this one (N, C, h, w), or zeros; see `Known`.
+            extents: of photos of different sizes, beside which all symbols are 0.
         """
         if previous is not None:
             before = previous[:, : sum(self.groups[0])]
             return Known(codes, 0, lambda: before)
         first = self.groups[0][0]
-        return Known(codes, first, lambda: self._edges(codes[:, :first]))
+        inside = None if extents is None else extents.inside_at(CODE_STRIDE).to(codes.dtype)
+        return Known(codes, first, lambda: self._edges(codes[:, :first], inside), inside)
 
     def predict(self, step: Step, known: Known, level: Tensor) -> tuple[Tensor, Tensor]:
         """Means and log2 of scales of a step's symbols, integers in units of 1/16.
@@ -259,11 +264,13 @@ class ContextModel(nn.Module):
         difference = difference.clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE) * there
         return difference.flatten(1, 3), near
 
-    def _edges(self, very_first: Tensor) -> Tensor:
+    def _edges(self, very_first: Tensor, inside: Tensor | None) -> Tensor:
         """What other groups of the first iteration see of the very first (N, C, h, w)."""
         even = very_first[:, self.even]
         across, down = F.pad(even.diff(dim=3), (1, 0, 0, 0)), F.pad(even.diff(dim=2), (0, 0, 1, 0))
         steps = torch.cat([across, down], dim=1).clamp(-_LARGEST_DIFFERENCE, _LARGEST_DIFFERENCE)
+        if inside is not None:
+            steps = steps * inside
         return torch.cat([steps, very_first[:, self.uneven]], dim=1)
 
     def _network(self, step: Step) -> tuple[nn.Module, int]:

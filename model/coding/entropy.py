@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.canvas import Extents
 from model.coding.context import LARGEST_MEAN, LOG_SCALES, ContextModel
-from model.coding.steps import ACTIVATION_UNIT, LARGEST_SYMBOL
+from model.coding.steps import ACTIVATION_UNIT, CODE_STRIDE, LARGEST_SYMBOL, Step
 from model.devices import to_device, to_host
 
 _BERNOULLI = constriction.stream.model.Bernoulli(perfect=False)
@@ -81,7 +82,12 @@ class Stream:
 
 
 def predict_iteration(
-    context: ContextModel, iteration: int, previous: Tensor | None, codes: Tensor, level: Tensor
+    context: ContextModel,
+    iteration: int,
+    previous: Tensor | None,
+    codes: Tensor,
+    level: Tensor,
+    extents: Extents | None = None,
 ) -> list[Stream]:
     """B[iteration] of each photo of a batch, to be entropy-coded.
 
@@ -90,12 +96,20 @@ def predict_iteration(
         previous: (N, C, h, w) float32: the symbols of the iteration before; None in the first.
         codes: (N, symbols, h, w) float32: those of this one, integers.
         level: of each photo's gain, (N,), multiples of 1/128.
+        extents: of photos of different sizes, beside which all symbols are 0.
 
     Returns:
         One stream a photo: its bits step by step; in each step by plane, then by channel, row, column.
     """
-    steps = list(_steps(context, iteration, previous, codes, level))
-    return [Stream([(distances[n], numbers[n]) for distances, numbers in steps]) for n in range(len(codes))]
+    steps = list(_steps(context, iteration, previous, codes, level, extents))
+    height, width = codes.shape[2:]
+    sizes = [(height, width)] * len(codes)
+    if extents is not None:
+        sizes = [(height // CODE_STRIDE, width // CODE_STRIDE) for height, width in extents.sizes]
+    return [
+        Stream([_of_photo(both[:, n], step.positions(*size)) for step, both in steps])
+        for n, size in enumerate(sizes)
+    ]
 
 
 def encode_iteration(
@@ -181,19 +195,31 @@ class _BitReader:
         return bool(self._decoder.maybe_exhausted())
 
 
+def _of_photo(both: Integers, positions: tuple[int, int]) -> tuple[Integers, Integers]:
+    """Of a photo's step on a canvas (2, C, h, w): distances and numbers of shapes at its own positions."""
+    rows, columns = positions
+    distances, numbers = both[:, :, :rows, :columns].reshape(2, -1)
+    return distances, numbers
+
+
 def _steps(
-    context: ContextModel, iteration: int, previous: Tensor | None, codes: Tensor, level: Tensor
-) -> Iterator[tuple[Integers, Integers]]:
-    """Distances from the mean and shapes' numbers, (N, symbols) each, step by step.
+    context: ContextModel,
+    iteration: int,
+    previous: Tensor | None,
+    codes: Tensor,
+    level: Tensor,
+    extents: Extents | None,
+) -> Iterator[tuple[Step, Integers]]:
+    """Distances from the mean and shapes' numbers, (2, N, C, h, w), step by step.
 
     A GPU computes many steps ahead, and one copy brings them here.
     """
     ahead = _AHEAD.get(codes.device.type, 0)
-    waiting: list[tuple[Tensor, Tensor, Tensor]] = []
-    symbols, known = 0, context.known(iteration, previous, codes)
+    waiting: list[tuple[Step, Tensor, Tensor, Tensor]] = []
+    symbols, known = 0, context.known(iteration, previous, codes, extents)
     for step in context.steps(iteration):
         mean, log_scale = context.predict(step, known, level)
-        waiting.append((mean.flatten(1), log_scale.flatten(1), step.symbols(codes).flatten(1)))
+        waiting.append((step, mean, log_scale, step.symbols(codes)))
         symbols += mean.numel()
         if symbols > ahead:
             yield from _brought_here(waiting)
@@ -202,16 +228,16 @@ def _steps(
         yield from _brought_here(waiting)
 
 
-def _brought_here(steps: list[tuple[Tensor, Tensor, Tensor]]) -> Iterator[tuple[Integers, Integers]]:
+def _brought_here(waiting: list[tuple[Step, Tensor, Tensor, Tensor]]) -> Iterator[tuple[Step, Integers]]:
     """The same of steps' means, log2 of scales and symbols on a device."""
-    lengths = [values.shape[1] for *_, values in steps]
-    parts = steps[0] if len(steps) == 1 else (torch.cat(part, dim=1) for part in zip(*steps, strict=True))
-    mean, log_scale, values = parts
+    steps, *parts = zip(*waiting, strict=True)
+    flat = ([x.flatten(1) for x in part] for part in parts)
+    mean, log_scale, values = (part[0] if len(part) == 1 else torch.cat(part, dim=1) for part in flat)
     rounded, numbers = shapes(mean, log_scale)
     whole = to_host(torch.stack([values.to(torch.int16) - rounded, numbers]))
-    for part in torch.split(whole, lengths, dim=2):
-        distances, shape = part.numpy()
-        yield distances, shape
+    lengths = [x[0].numel() for x in parts[0]]
+    for step, like, both in zip(steps, parts[0], torch.split(whole, lengths, dim=2), strict=True):
+        yield step, both.view(2, *like.shape).numpy()
 
 
 def _planes(

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ACTIVATION_UNIT = 16
+CODE_STRIDE = 8  # pixels that a code position spans on each axis
 LARGEST_SYMBOL = 255
 LEVELS = 5  # grids of doubling stride that the very first group is coded in
 FIRST_WINDOW = 7  # sides of what the very first group's networks see of their grid
@@ -56,6 +57,11 @@ class Step:
         step = 2 * self.stride
         return codes[:, self.start : self.stop, top * self.stride :: step, left * self.stride :: step]
 
+    def positions(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that it has in a plane of that size."""
+        top, left = (offset * self.stride for offset in self.corner)
+        return len(range(top, height, 2 * self.stride)), len(range(left, width, 2 * self.stride))
+
     @property
     def corner(self) -> tuple[int, int]:
         """Its first position on the grid: top, left."""
@@ -89,10 +95,15 @@ class Known:
         codes: all symbols (N, C, h, w), to encode them; or zeros, to be overwritten step by step.
         first: how many channels the very first group has, which comes before `before`; or 0.
         before: gives what is known before the channels from `first` on (N, C', h, w), once that group is.
+        inside: (N, 1, h, w), which positions are a photo's own where photos are of different sizes; codes
+            beside them are 0.
     """
 
-    def __init__(self, codes: Tensor, first: int, before: Callable[[], Tensor]) -> None:
+    def __init__(
+        self, codes: Tensor, first: int, before: Callable[[], Tensor], inside: Tensor | None = None
+    ) -> None:
         self._codes = codes
+        self._inside = inside
         self._first = first
         self._before = before
 
@@ -135,7 +146,10 @@ class Known:
         grid = self._codes[:, : step.stop, :: step.stride, :: step.stride]
         top, left = (step.kernel // 2 - offset for offset in step.corner)
         height, width = _sides_around(step, self._codes)
-        with_ones = F.pad(grid, (0, 0, 0, 0, 0, 1), value=1.0)
+        if self._inside is None:
+            with_ones = F.pad(grid, (0, 0, 0, 0, 0, 1), value=1.0)
+        else:
+            with_ones = torch.cat([grid, self._inside[:, :, :: step.stride, :: step.stride]], dim=1)
         padded = F.pad(with_ones, (left, width - left - grid.shape[3], top, height - top - grid.shape[2]))
         columns = F.unfold(padded, step.kernel, stride=2)
         target = step.symbols(self._codes).shape

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.coding.context import ContextModel
 from model.coding.entropy import encode_iteration
-from model.network import CODE_STRIDE
+from model.coding.steps import CODE_STRIDE
 from model.weights.loading import load_weights
 
 _TURN = 0.0005  # seconds; longer ones between two turns are a standstill

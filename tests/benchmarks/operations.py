@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.network import CODE_STRIDE, ResidualGRUCodec
+from model.coding.steps import CODE_STRIDE
+from model.network import ResidualGRUCodec
 
 _SIDE = 256  # of the image that is counted on
 

@@ -201,12 +201,6 @@ def test_limits_count_what_the_networks_work_on() -> None:
     assert limits.padded_size(48, 49) == (64, 80) and limits.padded_pixels(49, 48) == 64 * 80
 
 
-def test_batches_need_one_size(tiny_codec: Codec, astronaut_pixels: NDArray) -> None:
-    photos = [astronaut_pixels[:64, :64], astronaut_pixels[:64, :65]]
-    with pytest.raises(ValueError, match=r"\(80, 80\), \(80, 96\)"):
-        tiny_codec.encode(photos, [Goal()] * 2, [False] * 2)
-
-
 def test_tiles_do_not_show(shipped_codec: Codec, astronaut: Image.Image) -> None:
     """Neither in the streams nor in the errors of the decoded pixels beside the tiles' borders."""
     photo = decode_image(astronaut)
