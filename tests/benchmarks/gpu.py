@@ -1,13 +1,13 @@
 """The codec on a GPU, measured in one command of less than eight minutes.
 
-    python -m tests.benchmarks.gpu [--megapixels 0.5 12 48] [--device auto] [--weights FILE] [--target 0.95]
+    python -m tests.benchmarks.gpu [--megapixels 0.5 12 48] [--device auto] [--weights FILE] [--target T]
 
 Needs torch, constriction and safetensors alone. In this order, each printed as soon as it is known: whether
-streams are the CPU's, to the bit; megapixels a second of encoding and decoding at each size and of a mixed
-set, and peak memory; the same of several processes at once, since one has one lock for the range coder and
-everything else; of one photo of the middle size, kernels, copies, waits for the device, and where time
-goes; and, where Beam is installed, the pipeline beside the bare codec. Pictures are synthetic. On a CPU the
-same is tried out: operations stand for kernels.
+streams are the CPU's, to the bit; megapixels a second of encoding and decoding at each size, of a mixed set
+and of thumbnails one by one and together, and peak memory; the same of several processes at once, since one
+has one lock for the range coder and everything else; of one photo of the middle size, kernels, copies, waits
+for the device, and where time goes; and, where Beam is installed, the pipeline beside the bare codec.
+Pictures are synthetic. On a CPU the same is tried out: operations stand for kernels.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -31,12 +32,15 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from model import codec as codec_module
 from model import stages, tensors
 from model.batch import Encoding, Goal
+from model.canvas import groups
 from model.codec import Codec
 from model.coding import entropy
 from model.coding.context import ContextModel
 from model.coding.entropy import encode_iteration
 from model.format.container import RgcFile
+from model.format.limits import padded_size
 from model.search import position
+from model.settings import DEFAULT_TARGET_MS_SSIM
 from model.weights.loading import DEFAULT_WEIGHTS
 
 Pixels = NDArray[np.uint8]
@@ -58,6 +62,7 @@ _NO_KERNELS = set(
     "empty empty_strided empty_like view as_strided slice select expand transpose permute detach alias "
     "narrow unsqueeze squeeze unfold split chunk resize_ _reshape_alias item _local_scalar_dense".split()
 )
+_THUMBNAILS = 24
 _SOME_PHOTOS, _MORE_PHOTOS = 4, 34  # through the pipeline: what more of them take leaves out its start
 
 
@@ -70,6 +75,14 @@ def picture(width: int, height: int, seed: int = 0) -> Pixels:
         noise = torch.randn(1, 3, *size, generator=random) * 0.2 * 0.6 ** (8 - octave)
         pixels += F.interpolate(noise, (height, width), mode="bilinear", align_corners=False)
     return np.ascontiguousarray((pixels[0].permute(1, 2, 0).clamp(0, 1) * 255).byte().numpy())
+
+
+def thumbnails(count: int, megapixels: float) -> list[Pixels]:
+    """Pictures up to so large, of sides that all differ."""
+    width, height = sides(megapixels)
+    random = np.random.default_rng(0)
+    both = [(round(width * a), round(height * b)) for a, b in random.uniform(0.7, 1, (count, 2))]
+    return [picture(max(w, 1), max(h, 1), seed) for seed, (w, h) in enumerate(both)]
 
 
 def sides(megapixels: float) -> tuple[int, int]:
@@ -86,9 +99,16 @@ def file_of(codec: Codec, pixels: Pixels, encoding: Encoding) -> RgcFile:
     )  # fmt: skip
 
 
-def encode(codec: Codec, photos: Sequence[Pixels], goal: Goal) -> list[RgcFile]:
-    encodings = [codec.encode([pixels], [goal], [False])[0] for pixels in photos]
-    return [file_of(codec, *both) for both in zip(photos, encodings, strict=True)]
+def encode(codec: Codec, photos: Sequence[Pixels], goal: Goal, together: bool = False) -> list[RgcFile]:
+    """One by one; or `together`, as a GPU takes photos of similar sizes, in another order."""
+    alone = [[n] for n in range(len(photos))]
+    sizes = [padded_size(*pixels.shape[:2]) for pixels in photos]
+    files = []
+    for batch in groups(sizes, mixed=True) if together else alone:
+        some = [photos[n] for n in batch]
+        encodings = codec.encode(some, [goal] * len(batch), [False] * len(batch))
+        files += [file_of(codec, *both) for both in zip(some, encodings, strict=True)]
+    return files
 
 
 def check_exact(codec: Codec, weights: Path, pixels: Pixels) -> str:
@@ -123,14 +143,19 @@ def speed(work: Callable[[], object], megapixels: float, least_seconds: float) -
 
 
 def measure_speed(
-    name: str, codec: Codec, photos: Sequence[Pixels], goal: Goal, least_seconds: float
+    name: str,
+    codec: Codec,
+    photos: Sequence[Pixels],
+    goal: Goal,
+    least_seconds: float,
+    together: bool = False,
 ) -> None:
     megapixels = sum(pixels[:, :, 0].size for pixels in photos) / 1e6
     on_gpu = codec.device.type == "cuda"
-    files = encode(codec, photos, goal)
+    files = encode(codec, photos, goal, together)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    encoding = speed(lambda: encode(codec, photos, goal), megapixels, least_seconds)
+    encoding = speed(lambda: encode(codec, photos, goal, together), megapixels, least_seconds)
     memory = f", {torch.cuda.max_memory_allocated() / 1e9:.2f} GB" if on_gpu else ""
     decoding = speed(lambda: [codec.decode(file) for file in files], megapixels, least_seconds)
     rate = sum(len(data) for file in files for data in file.codes) * 8 / megapixels / 1e6
@@ -253,7 +278,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, nargs=3, default=[0.5, 12.0, 48.0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--weights", type=Path, default=DEFAULT_WEIGHTS)
-    parser.add_argument("--target", type=float, default=0.95)
+    parser.add_argument("--target", type=float, default=DEFAULT_TARGET_MS_SSIM)
     arguments = parser.parse_args()
     started = time.perf_counter()
     small, middle, large = arguments.megapixels
@@ -267,6 +292,11 @@ def main() -> None:
         photo = picture(*sides(megapixels))
         measure_speed(f"{megapixels} megapixels", codec, [photo], goal, _LEAST_SECONDS)
     measure_speed(f"mixed, {len(mixed)} photos", codec, mixed, goal, _LEAST_SECONDS)
+    little = thumbnails(_THUMBNAILS, small / 2)
+    for together, how in ((False, "one by one"), (True, "together")):
+        measure_speed(f"{len(little)} thumbnails, {how}", codec, little, goal, _LEAST_SECONDS, together)
+        work = partial(encode, codec, little, goal, together)
+        print_profile(f"encode {len(little)} thumbnails, {how}", codec, work)
     photo = picture(*sides(middle))
     for count in PROCESSES:
         together = measure_processes(count, arguments.device, arguments.weights, photo, goal)
