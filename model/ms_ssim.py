@@ -127,9 +127,10 @@ def _blur(x: Tensor) -> Tensor:
     """Gaussian-blurs both axes, valid windows only, as matrix products.
 
     A depthwise convolution spends its time on memory. A side of a crop is one product with a banded
-    matrix of its whole length; longer sides are cut into blocks, since most of such a band is zero.
+    matrix of its whole length; longer sides are cut into blocks, since most of such a band is zero. So are
+    all on a GPU, which would wait longer for the bands of many lengths to be made.
     """
-    if max(x.shape[-2:]) > _LONGEST_WHOLE:
+    if x.is_cuda or max(x.shape[-2:]) > _LONGEST_WHOLE:
         return _blur_columns(_blur_rows(x))
     rows, columns = (_band(min(WINDOW, n), n - min(WINDOW, n) + 1, x.dtype, x.device) for n in x.shape[-2:])
     return rows.T @ (x @ columns)
