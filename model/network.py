@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from model.canvas import only_inside
 from model.coding.context import ContextModel
-from model.coding.steps import LARGEST_SYMBOL
+from model.coding.limits import LARGEST_SYMBOL
 from model.transform import BlockTransform, frequencies
 
 RESIDUAL_SCALE = 64.0  # of what a later encoder sees: what is left over is that much smaller than an image

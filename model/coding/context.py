@@ -17,17 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.canvas import Extents
-from model.coding.steps import ACTIVATION_UNIT, CODE_STRIDE, LEVELS, Known, Step, of_nearest
+from model.coding.limits import ACTIVATION_UNIT, LARGEST_MEAN, LOG_SCALES
+from model.coding.steps import CODE_STRIDE, LEVELS, Known, Step, of_nearest
 from model.transform import frequencies
 
 WEIGHT_UNIT = 64
 WEIGHT_LIMIT = 255 / WEIGHT_UNIT  # 8 bits: exact even where a process lets float32 run as bfloat16
 _LARGEST_ACTIVATION = 255  # in its unit
-LARGEST_MEAN = 255
-LOG_SCALES = (
-    -5 * ACTIVATION_UNIT,
-    6 * ACTIVATION_UNIT,
-)  # of log2 of a scale, in units of 1/16
 EXACT_BELOW = 1 << 24  # integers that float32 holds
 _LARGEST_DIFFERENCE = 255  # 8 bits, as of weights
 

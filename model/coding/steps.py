@@ -8,9 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ACTIVATION_UNIT = 16
 CODE_STRIDE = 8  # pixels that a code position spans on each axis
-LARGEST_SYMBOL = 255
 LEVELS = 5  # grids of doubling stride that the very first group is coded in
 FIRST_WINDOW = 7  # sides of what the very first group's networks see of their grid
 LAST_WIDE_GROUP = 2  # of the first iteration, whose networks see 5x5 positions; others 3x3

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from model.batch import State
-from model.coding.steps import LARGEST_SYMBOL
+from model.coding.limits import LARGEST_SYMBOL
 from model.network import PatchConv, ResidualGRUCodec, interpolate, quantize
 from model.search import position
 from model.stages import Stages

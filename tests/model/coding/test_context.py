@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from model.coding.context import ContextModel, bits
-from model.coding.steps import ACTIVATION_UNIT, LEVELS, Step
+from model.coding.limits import ACTIVATION_UNIT
+from model.coding.steps import LEVELS, Step
 from tests.conftest import TINY, tiny_model
 from tests.model.format import stranger
 

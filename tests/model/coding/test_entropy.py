@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from model.coding import entropy
-from model.coding.context import LARGEST_MEAN, ContextModel, bits
-from model.coding.entropy import _planes, decode_iteration, encode_iteration, shapes
-from model.coding.steps import LARGEST_SYMBOL
+from model.coding.context import ContextModel
+from model.coding.entropy import decode_iteration, encode_iteration
+from model.coding.limits import LARGEST_MEAN, LARGEST_SYMBOL
 from tests.conftest import TINY, tiny_model
 
 LEVEL = torch.tensor([100 / 128])
@@ -46,32 +46,6 @@ def test_symbols_far_from_their_prediction_survive() -> None:
     assert torch.equal(decode_iteration(context, 0, None, (10, 14), LEVEL, stream), codes)
 
 
-def logistic_symbols(means: torch.Tensor, log_scale: float) -> torch.Tensor:
-    uniform = torch.rand(means.shape, generator=torch.Generator().manual_seed(0))
-    return (means + torch.logit(uniform) * 2**log_scale).round().clamp(-LARGEST_SYMBOL, LARGEST_SYMBOL)
-
-
-@pytest.mark.parametrize("log_scale", [-5.0, -2.0, 0.5, 3.0, 6.0])
-def test_planes_of_bits_cost_what_the_distribution_says(log_scale: float) -> None:
-    """Each symbol's bits together have the probability that training reckons with."""
-    means = (torch.rand(4000, generator=torch.Generator().manual_seed(1)) * 80 - 40).mul(16).floor() / 16
-    symbols = logistic_symbols(means, log_scale)
-    cost = 0.0
-    rounded, shape = shapes(means * 16, torch.full_like(means, log_scale * 16))
-    for plane, table, rows in _planes((symbols - rounded).short().numpy(), shape.numpy()):
-        probabilities = table[rows]
-        assert ((probabilities > 0) & (probabilities < 1)).all()
-        cost -= np.log2(np.where(plane, probabilities, 1 - probabilities)).sum()
-    expected = bits(symbols - means, torch.full_like(means, log_scale)).sum().item()
-    assert cost == pytest.approx(expected, rel=0.02, abs=4)
-
-
-def test_what_is_certain_costs_nothing() -> None:
-    _, shape = shapes(torch.full((1000,), 37.0 * 16), torch.full((1000,), -80.0))
-    _, table, rows = next(_planes(np.zeros(1000, np.int16), shape.numpy()))
-    assert (-np.log2(1 - table[rows])).sum() < 0.01
-
-
 def test_steps_computed_ahead_give_the_same_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: the CPU goes step by step."""
     context, codes = tiny_model().context, random_codes(0, photos=2)
@@ -80,14 +54,6 @@ def test_steps_computed_ahead_give_the_same_streams(monkeypatch: pytest.MonkeyPa
     for ahead in (100, 1 << 20):
         monkeypatch.setattr(entropy, "_AHEAD", {"cpu": ahead})
         assert encode_iteration(context, 0, None, codes, levels) == streams
-
-
-def test_pieces_do_not_show_in_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    context, codes = tiny_model().context, random_codes(0)
-    (stream,) = encode_iteration(context, 0, None, codes, LEVEL)
-    monkeypatch.setattr(entropy, "_PIECE", 7)
-    assert encode_iteration(context, 0, None, codes, LEVEL) == [stream]
-    assert torch.equal(decode_iteration(context, 0, None, (10, 14), LEVEL, stream), codes)
 
 
 @pytest.mark.parametrize("stream", [b"abc", b"\0" * 4000, b"\xff" * 4000])
