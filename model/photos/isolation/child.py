@@ -9,8 +9,9 @@ import threading
 import time
 from typing import IO
 
+from model.children import BrokenMessageError, receive
 from model.photos.errors import UnreadablePhotoError
-from model.photos.isolation.messages import BrokenMessageError, receive, send_error, send_photo
+from model.photos.isolation.messages import send_error, send_photo
 from model.photos.reading import read_photo
 
 _PAGE = resource.getpagesize()

@@ -1,52 +1,16 @@
 """What parent and child say to each other, in bytes. Nothing that the child says is trusted: no pickle."""
 
 import json
-import struct
 from typing import IO, Any
 
 import numpy as np
 
+from model.children import BrokenMessageError, receive, send
 from model.format.metadata import MetadataBlocks
 from model.photos.reading import DecodedPhoto
 
-_LENGTH = struct.Struct(">Q")
-_MOST_HEADER, _MOST_PART = 1 << 24, 1 << 30
+_MOST_HEADER = 1 << 24
 _PARTS = ("exif", "icc_profile", "xmp", "alpha", "metadata")
-
-
-class BrokenMessageError(ValueError):
-    """The other side has ended, or says what it never should."""
-
-
-def send(stream: IO[bytes], *parts: bytes | memoryview) -> None:
-    """Writes one message: some parts, each after its length."""
-    for part in parts:
-        stream.write(_LENGTH.pack(len(part)))
-        stream.write(part)
-    stream.flush()
-
-
-def receive(stream: IO[bytes], most: int = _MOST_PART) -> bytearray:
-    """Reads one part.
-
-    Raises:
-        BrokenMessageError: it is cut off, or longer than `most`.
-    """
-    (length,) = _LENGTH.unpack(_exactly(stream, _LENGTH.size))
-    if length > most:
-        raise BrokenMessageError(f"{length} bytes, where at most {most} are expected")
-    return _exactly(stream, length)
-
-
-def _exactly(stream: IO[bytes], length: int) -> bytearray:
-    content = bytearray(length)
-    view, position = memoryview(content), 0
-    while position < length:
-        count = stream.readinto(view[position:])  # type: ignore[attr-defined]
-        if not count:
-            raise BrokenMessageError(f"cut off after {position} of {length} bytes")
-        position += count
-    return content
 
 
 def send_photo(stream: IO[bytes], photo: DecodedPhoto, complaints: str) -> None:

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from PIL import Image
 
+from model.children import BrokenMessageError, send
 from model.photos.errors import UnreadablePhotoError
-from model.photos.isolation.messages import BrokenMessageError, receive_photo, send, send_photo
+from model.photos.isolation.messages import receive_photo, send_photo
 from model.photos.isolation.pool import DecoderPool
 from model.photos.reading import read_photo
 from tests.model.photos.files import exif_structure, picture, saved, with_segments
