@@ -1,22 +1,26 @@
 """Symbols to bytes and back: the range coder, fed by the context model."""
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model.canvas import Extents
+from model.coding import processes, range_coder
 from model.coding.context import ContextModel
 from model.coding.limits import ACTIVATION_UNIT, LARGEST_SYMBOL, LOG_SCALES
-from model.coding.range_coder import Integers, StreamReader, encode
+from model.coding.processes import RemoteReader
+from model.coding.range_coder import Integers, StreamReader
 from model.coding.steps import CODE_STRIDE, Step
 from model.devices import to_device, to_host
 
 # Symbols that a device computes ahead of coding. Each takes some 40 bytes there and 4 here until it is coded:
 # a 12-megapixel photo has 18 million in an iteration, one of 48 megapixels goes in three parts.
 _AHEAD = {"cuda": 1 << 25}
+# Devices whose streams are coded in other processes. A CPU that computes the networks, too, gains nothing.
+_IN_PROCESSES = {"cuda"}
 
 
 def shapes(mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,16 +40,19 @@ class Stream:
 
     Args:
         steps: of each step, distances from the rounded means and the numbers of shapes.
+        device: its type, of where the networks run.
     """
 
-    def __init__(self, steps: list[tuple[Integers, Integers]]) -> None:
+    def __init__(self, steps: list[tuple[Integers, Integers]], device: str) -> None:
         self._steps = steps
+        self._device = device
 
     def __bytes__(self) -> bytes:
         return self._coded
 
     @cached_property
     def _coded(self) -> bytes:
+        encode = processes.encode if self._device in _IN_PROCESSES else range_coder.encode
         stream = encode(self._steps)
         self._steps = []  # they take more memory than the stream
         return stream
@@ -77,7 +84,7 @@ def predict_iteration(
     if extents is not None:
         sizes = [(height // CODE_STRIDE, width // CODE_STRIDE) for height, width in extents.sizes]
     return [
-        Stream([_of_photo(both[:, n], step.positions(*size)) for step, both in steps])
+        Stream([_of_photo(both[:, n], step.positions(*size)) for step, both in steps], codes.device.type)
         for n, size in enumerate(sizes)
     ]
 
@@ -107,7 +114,22 @@ def decode_iteration(
         ValueError: the stream is no whole number of words, or longer or shorter than its bits, or no symbols
             come of it. What is too short for the shape is noticed long before its last symbol.
     """
-    reader = StreamReader(stream)
+    work = partial(_decoded, context, iteration, previous, shape, level, stream)
+    if level.device.type in _IN_PROCESSES:
+        return processes.decode(stream, work)
+    return work(StreamReader(stream))
+
+
+def _decoded(
+    context: ContextModel,
+    iteration: int,
+    previous: Tensor | None,
+    shape: tuple[int, int],
+    level: Tensor,
+    stream: bytes,
+    reader: StreamReader | RemoteReader,
+) -> Tensor:
+    """`decode_iteration`, with what reads the stream."""
     # NumPy's zeros take no memory before they are touched; for most of what a broken header claims, never.
     zeros = np.zeros((1, sum(context.groups[iteration]), *shape), np.float32)
     codes = to_device(torch.from_numpy(zeros), level.device)
@@ -120,9 +142,8 @@ def decode_iteration(
         rounded_mean, numbers = to_host(torch.stack(both).flatten(1)).numpy()
         values = reader.read(numbers) + rounded_mean
         if (largest := np.abs(values).max()) > LARGEST_SYMBOL:
-            raise ValueError(
-                f"the stream of {len(stream)} bytes is not one this model wrote: a symbol of {largest}"
-            )
+            why = f"it has a symbol of {largest}"
+            raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote: {why}")
         target.copy_(to_device(torch.from_numpy(values), target.device).view(target.shape))
     reader.finish()
     return known.codes()
