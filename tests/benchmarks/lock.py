@@ -1,4 +1,4 @@
-"""How long other Python threads stand still while a photo's symbols are range-coded.
+"""How long other Python threads stand still while a photo's symbols are coded: here, and in a coder process.
 
     python -m tests.benchmarks.lock [--megapixels 12]
 
@@ -11,13 +11,14 @@ import argparse
 import threading
 import time
 from collections.abc import Callable
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from model.coding.context import ContextModel
-from model.coding.entropy import encode_iteration
+from model.coding import processes, range_coder
+from model.coding.entropy import predict_iteration
+from model.coding.processes import RemoteReader
+from model.coding.range_coder import Integers, StreamReader
 from model.coding.steps import CODE_STRIDE
 from model.weights.loading import load_weights
 
@@ -33,22 +34,16 @@ def random_codes(megapixels: float, symbols: int) -> Tensor:
 
 
 @torch.inference_mode()
-def prepared(megapixels: float) -> Callable[[], list[bytes]]:
-    """Coding alone, of symbols whose predictions are known."""
+def predicted(megapixels: float) -> list[tuple[Integers, Integers]]:
+    """What is to be coded of each step that has any symbols: distances and shapes."""
     context = load_weights().context
-    codes, level = random_codes(megapixels, sum(context.groups[0])), torch.zeros(1)
-    known = context.known(0, None, codes)
-    predictions = [context.predict(step, known, level) for step in context.steps(0)]
-
-    def work() -> list[bytes]:
-        with torch.inference_mode(), patch.object(ContextModel, "predict", side_effect=predictions):
-            return encode_iteration(context, 0, None, codes, level)
-
-    return work
+    codes = random_codes(megapixels, sum(context.groups[0]))
+    (stream,) = predict_iteration(context, 0, None, codes, torch.zeros(1))
+    return [step for step in stream._steps if len(step[0])]
 
 
 def standstills(work: Callable[[], object]) -> tuple[float, list[float]]:
-    """Seconds that this process spends on some work, and those of another thread's standstills meanwhile."""
+    """Seconds that some work takes, and of those of this process another thread's standstills meanwhile."""
     longer: list[float] = []
     ready, done = threading.Event(), threading.Event()
 
@@ -64,9 +59,9 @@ def standstills(work: Callable[[], object]) -> tuple[float, list[float]]:
     thread = threading.Thread(target=take_turns)
     thread.start()
     ready.wait()
-    started = time.process_time()
+    started = time.perf_counter()
     work()
-    seconds = time.process_time() - started
+    seconds = time.perf_counter() - started
     done.set()
     thread.join()
     return seconds, longer
@@ -77,17 +72,31 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=12.0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    work = prepared(arguments.megapixels)
-    work()  # makes its tables
-    started = time.process_time()
-    (stream,) = work()
-    alone = time.process_time() - started
-    seconds, longer = standstills(work)
-    print(f"{len(stream)} bytes; coding alone takes {alone * 1e3:.0f} ms")
-    print(
-        f"of {seconds * 1e3:.0f} ms with another thread it stood still {sum(longer) * 1e3:.0f} ms, "
-        f"{max(longer, default=0) * 1e3:.1f} ms at the longest"
-    )
+    steps = predicted(arguments.megapixels)
+    stream = range_coder.encode(steps)
+    print(f"{len(stream)} bytes")
+
+    def read(reader: StreamReader | RemoteReader) -> None:
+        for _, shape in steps:
+            reader.read(shape)
+        reader.finish()
+
+    works: dict[str, Callable[[], object]] = {
+        "encoding in this process": lambda: range_coder.encode(steps),
+        "encoding in a coder process": lambda: processes.encode(steps),
+        "decoding in this process": lambda: read(StreamReader(stream)),
+        "decoding in a coder process": lambda: processes.decode(stream, read),
+    }
+    for name, work in works.items():
+        work()  # makes tables, and the process
+        started = time.perf_counter()
+        work()
+        alone = time.perf_counter() - started
+        seconds, longer = standstills(work)
+        print(
+            f"{name}: {alone * 1e3:.0f} ms alone, {seconds * 1e3:.0f} ms beside another thread, which "
+            f"stood still {sum(longer) * 1e3:.0f} ms, {max(longer, default=0) * 1e3:.1f} ms at the longest"
+        )
 
 
 if __name__ == "__main__":
