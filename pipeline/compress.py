@@ -91,7 +91,7 @@ def compress(job: CompressJob, pipeline: beam.Pipeline, execution: Execution) ->
     encoded = (
         loaded[LOADED]
         | "Encode" >> RunInference(handler).with_resource_hints(**execution.hints)
-        | "Write" >> beam.ParDo(ThreadedMap(write, execution.prefetch)).with_resource_hints(**execution.hints)
+        | "Write" >> beam.ParDo(ThreadedMap(write, execution.writes)).with_resource_hints(**execution.hints)
     )
     rows = (
         encoded | "ReportEncoded" >> beam.Map(report_row, progress),

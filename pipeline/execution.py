@@ -17,7 +17,8 @@ class Execution:
         threads: for torch in each of them; None for torch's own choice.
         tries_again: whether work goes on in another process where one ends; see `transforms.attempts`.
         hints: Beam's resource hints for the steps that need the GPU.
-        prefetch: photos that are loaded, and others that are written, while one is encoded.
+        prefetch: photos that are loaded, and of decompress others that are written, while one is encoded.
+        writes: photos that are range-coded and written meanwhile; None for as many as there are processors.
         progress_path: see `transforms.progress.report`.
         stop_path: see `transforms.progress.request_stop`.
     """
@@ -29,5 +30,6 @@ class Execution:
     tries_again: bool
     hints: Mapping[str, str] = field(default_factory=dict)
     prefetch: int = PREFETCHED_PHOTOS
+    writes: int | None = PREFETCHED_PHOTOS
     progress_path: str | None = None
     stop_path: str | None = None

@@ -23,16 +23,20 @@ class ThreadedMap(beam.DoFn):
     in the global window.
 
     Args:
-        prefetch: elements that are started before their turn, each in a thread of its own; 0 for none.
+        prefetch: elements that are started before their turn, each in a thread of its own; 0 for none, None
+            for as many as the worker has processors.
         stop_path: once a file is there, elements are dropped.
     """
 
-    def __init__(self, function: Callable[[Any], Any], prefetch: int, stop_path: str | None = None) -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], prefetch: int | None, stop_path: str | None = None
+    ) -> None:
         self._function = function
-        self._prefetch = prefetch
+        self._wanted = prefetch
         self._stop_path = stop_path
 
     def setup(self) -> None:
+        self._prefetch = (os.cpu_count() or 1) if self._wanted is None else self._wanted
         self._threads = ThreadPoolExecutor(max(self._prefetch, 1))
 
     def start_bundle(self) -> None:

@@ -24,7 +24,8 @@ LEVEL_TRIALS = 3  # of a photo's level, on the mean: each decodes it and measure
 MACS_PER_PIXEL = 34_100 + LEVEL_TRIALS * 40_700
 KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 76  # of MS-SSIM, of a photo of 3 megapixels; larger ones have fewer
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
-# The range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py), the GPU waits.
+# The range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py). That photos are coded
+# beside each other, and beside the GPU, counts once a worker has been measured.
 _CODER_SECONDS = 0.06
 _UPLOAD_SECONDS = 0.001  # a megapixel's bytes into pinned memory: likewise
 DECODING_CPUS = 3  # of a worker's four; the last one feeds the GPU

@@ -22,9 +22,10 @@ from pipeline.runners.names import is_dataflow
 
 # The cheapest of the GPUs that compute in bfloat16, as the codec does.
 GPU_TYPE = "nvidia-l4"
-# Four vCPUs decode photos for one GPU, and 16 GB hold two photos of up to 48 megapixels (4.8 GB each). Photos
-# up to 100 megapixels need g2-standard-8, with 32 GB. Larger ones also need
-# --number_of_worker_harness_threads 1, since the GPU's own memory is 24 GB in both.
+# Four vCPUs decode and range-code photos for one GPU, and 16 GB hold two photos of up to 48 megapixels
+# (4.8 GB each) and eight that wait to be range-coded (0.3 GB each, 0.6 in later iterations). Photos up to 100
+# megapixels need g2-standard-8, with 32 GB. Larger ones also need --number_of_worker_harness_threads 1, since
+# the GPU's own memory is 24 GB in both.
 GPU_MACHINE_TYPE = "g2-standard-4"
 # Dataflow's newest. That is 525 or later, so the worker image is built for CUDA 12.6: CUDA 13 wants 580. The
 # image says what takes 12.6's place.
@@ -34,8 +35,8 @@ _DRIVER = "install-nvidia-driver:5xx"
 _OTHER_MACHINE_TYPE = "e2-standard-2"
 # One Beam process a worker, not measured against more. Dataflow would start one for each vCPU, each with a
 # CUDA context, a codec and photos of its own: of 48 megapixels, 4.8 GB of a worker's 16. (NVIDIA's MPS allows
-# no limit on their number.) More could range-code at the same time: that holds Python's lock, with pauses for
-# the other thread, 0.06 seconds a megapixel. A trial run shows whether it matters (infra/README.md).
+# no limit on their number.) What would hold Python's lock most, range coding, has processes of its own: see
+# `model.coding.processes`. A trial run shows whether more are needed (infra/README.md).
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # That process works on two bundles: while one is range-coded on the CPU, the other has the GPU.
 _THREADS = 2

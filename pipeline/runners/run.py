@@ -11,6 +11,7 @@ from pipeline.execution import Execution
 from pipeline.runners.dataflow import inference_hints
 from pipeline.runners.local import is_in_this_process, local_runner, local_workers, torch_threads
 from pipeline.runners.names import is_dataflow, is_local
+from transforms.threaded_map import PREFETCHED_PHOTOS
 
 # Photos of one size are encoded together, and of an archive of mixed small ones a large batch holds more of a
 # size: of 650 photos of 0.2 megapixels 2.6 each time, 1.6 with a quarter of this. Each pixel takes some 100
@@ -24,6 +25,16 @@ def batch_pixels(device: str, options: PipelineOptions) -> int:
     return CPU_BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS
 
 
+def writes(device: str, options: PipelineOptions) -> int | None:
+    """See `Execution.writes`. A GPU is done with a photo long before a processor has range-coded it.
+
+    Each photo that waits takes up to 12 bytes a pixel: little of the memory that comes with a processor. Of
+    several local workers, each has too few of them for that.
+    """
+    on_gpu = device == "cuda" or (is_local(options) and choose_device(device) == "cuda")
+    return None if on_gpu and local_workers(options) in (None, 1) else PREFETCHED_PHOTOS
+
+
 def choose_execution(options: PipelineOptions, device: str, max_batch_pixels: int | None = None) -> Execution:
     """What suits the runner and the device. `max_batch_pixels` of None stands for `batch_pixels`."""
     if is_dataflow(options):
@@ -35,6 +46,7 @@ def choose_execution(options: PipelineOptions, device: str, max_batch_pixels: in
         threads=torch_threads(options),
         tries_again=not is_in_this_process(options),
         hints=inference_hints(options),
+        writes=writes(device, options),
     )
 
 

@@ -60,7 +60,7 @@ def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, 
             raise EndedEarlyError(error)
         console.print(f"the run ended early: {error}; starting it again", highlight=False, markup=False)
         if was_killed:
-            execution = replace(execution, batch_pixels=1, prefetch=0)
+            execution = replace(execution, batch_pixels=1, prefetch=0, writes=0)
         job = replace(job, run=new_run(job.settings), begun_as=job.begun_as or job.run.run_id)
 
 

@@ -5,9 +5,9 @@
 Needs torch, constriction and safetensors alone. In this order, each printed as soon as it is known: whether
 streams are the CPU's, to the bit; megapixels a second of encoding and decoding at each size, of a mixed set
 and of thumbnails one by one and together, and peak memory; the same of several processes at once, since one
-has one lock for the range coder and everything else; of one photo of the middle size, kernels, copies, waits
-for the device, and where time goes; and, where Beam is installed, the pipeline beside the bare codec.
-Pictures are synthetic. On a CPU the same is tried out: operations stand for kernels.
+has one lock for all its threads; of one photo of the middle size, kernels, copies, waits for the device, and
+where time goes; and, where Beam is installed, the pipeline beside the bare codec. Pictures are synthetic. On
+a CPU the same is tried out: operations stand for kernels.
 """
 
 import argparse

@@ -16,7 +16,7 @@ def odd_and_even(number: int) -> Any:
     return TaggedOutput("odd", number) if number % 2 else number
 
 
-def check(stop_path: str | None, even: list[int], odd: list[int], prefetch: int = 3) -> None:
+def check(stop_path: str | None, even: list[int], odd: list[int], prefetch: int | None = 3) -> None:
     """Through Beam: the ends of bundles count too."""
     with beam.Pipeline(runner=local_runner(PipelineOptions([]))) as pipeline:
         numbers = pipeline | beam.Create(range(10))
@@ -27,8 +27,8 @@ def check(stop_path: str | None, even: list[int], odd: list[int], prefetch: int 
         assert_that(split["odd"], equal_to(odd), label="odd")
 
 
-@pytest.mark.parametrize("prefetch", [3, 0])
-def test_every_element_comes_out_once_under_its_tag(prefetch: int) -> None:
+@pytest.mark.parametrize("prefetch", [3, 0, None])
+def test_every_element_comes_out_once_under_its_tag(prefetch: int | None) -> None:
     check(None, [0, 2, 4, 6, 8], [1, 3, 5, 7, 9], prefetch)
 
 

@@ -7,7 +7,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.runners.local import local_workers, torch_threads
 from pipeline.runners.names import is_local
-from pipeline.runners.run import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels
+from pipeline.runners.run import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels, choose_execution
 from tests.runs import rgc
 
 
@@ -30,6 +30,16 @@ def test_batches_are_smaller_where_no_gpu_is_known_of(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert batch_pixels("auto", here) == CPU_BATCH_PIXELS
     assert batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
+
+
+def test_a_gpu_has_photos_coded_on_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, elsewhere = PipelineOptions([]), PipelineOptions(["--runner=dataflow"])
+    several = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=3"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_execution(here, "auto").writes is choose_execution(elsewhere, "auto").writes is None
+    assert choose_execution(here, "cpu").writes == choose_execution(several, "auto").writes == 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_execution(here, "auto").writes == 2
 
 
 @pytest.mark.parametrize(
