@@ -13,9 +13,8 @@ from pipeline.runners.local import is_in_this_process, local_runner, local_worke
 from pipeline.runners.names import is_dataflow, is_local
 from transforms.threaded_map import PREFETCHED_PHOTOS
 
-# Photos of one size are encoded together, and of an archive of mixed small ones a large batch holds more of a
-# size: of 650 photos of 0.2 megapixels 2.6 each time, 1.6 with a quarter of this. Each pixel takes some 100
-# bytes of a GPU's memory. A CPU is no faster for more.
+# A GPU is idle while it waits for a small photo's operations: some 1,500 each, together a third of that. Each
+# pixel takes some 100 bytes of its memory. A CPU is no faster for more.
 GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 24, 1 << 20
 
 
