@@ -22,7 +22,7 @@ _L4_OPERATIONS = 0.25 * 121e12  # a second: an assumed share (a CPU's is 45%) of
 LEVEL_TRIALS = 3  # of a photo's level, on the mean: each decodes it and measures it
 # The first iteration takes most (tests/benchmarks/operations.py); its decoder counts for each trial.
 MACS_PER_PIXEL = 34_100 + LEVEL_TRIALS * 40_700
-KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 56  # of MS-SSIM, of a photo of 3 megapixels; larger ones have fewer
+KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 48  # of MS-SSIM, of a photo of 3 megapixels; larger ones have fewer
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
 # The range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py). That photos are coded
 # beside each other, and beside the GPU, counts once a worker has been measured.

@@ -12,9 +12,11 @@ a CPU the same is tried out: operations stand for kernels.
 
 import argparse
 import importlib.util
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -63,6 +65,7 @@ _NO_KERNELS = set(
     "narrow unsqueeze squeeze unfold split chunk resize_ _reshape_alias item _local_scalar_dense".split()
 )
 _THUMBNAILS = 24
+_AT_ONCE = 8  # photos in a call that is measured on a GPU: some are range-coded while others are encoded
 _SOME_PHOTOS, _MORE_PHOTOS = 4, 34  # through the pipeline: what more of them take leaves out its start
 
 
@@ -100,15 +103,19 @@ def file_of(codec: Codec, pixels: Pixels, encoding: Encoding) -> RgcFile:
 
 
 def encode(codec: Codec, photos: Sequence[Pixels], goal: Goal, together: bool = False) -> list[RgcFile]:
-    """One by one; or `together`, as a GPU takes photos of similar sizes, in another order."""
+    """One by one; or `together`, as a GPU takes photos of similar sizes, in another order.
+
+    They are range-coded in threads meanwhile, as the pipeline does.
+    """
     alone = [[n] for n in range(len(photos))]
     sizes = [padded_size(*pixels.shape[:2]) for pixels in photos]
-    files = []
-    for batch in groups(sizes, mixed=True) if together else alone:
-        some = [photos[n] for n in batch]
-        encodings = codec.encode(some, [goal] * len(batch), [False] * len(batch))
-        files += [file_of(codec, *both) for both in zip(some, encodings, strict=True)]
-    return files
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        files = []
+        for batch in groups(sizes, mixed=True) if together else alone:
+            some = [photos[n] for n in batch]
+            encodings = codec.encode(some, [goal] * len(batch), [False] * len(batch))
+            files += [threads.submit(file_of, codec, *both) for both in zip(some, encodings, strict=True)]
+        return [file.result() for file in files]
 
 
 def check_exact(codec: Codec, weights: Path, pixels: Pixels) -> str:
@@ -288,9 +295,10 @@ def main() -> None:
     print("exactness:", check_exact(codec, arguments.weights, picture(*sides(small))), flush=True)
     scale = middle / max(MIXED)
     mixed = [picture(*sides(share * scale), seed) for seed, share in enumerate(MIXED)]
+    at_once = _AT_ONCE if codec.device.type == "cuda" else 1
     for megapixels in (small, middle, large):
         photo = picture(*sides(megapixels))
-        measure_speed(f"{megapixels} megapixels", codec, [photo], goal, _LEAST_SECONDS)
+        measure_speed(f"{megapixels} megapixels", codec, [photo] * at_once, goal, _LEAST_SECONDS)
     measure_speed(f"mixed, {len(mixed)} photos", codec, mixed, goal, _LEAST_SECONDS)
     little = thumbnails(_THUMBNAILS, small / 2)
     for together, how in ((False, "one by one"), (True, "together")):
