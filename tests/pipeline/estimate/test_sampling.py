@@ -3,15 +3,12 @@ import random
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from rich.console import Console
-from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
-from model import ms_ssim as ms_ssim_module
 from model.codec import Codec
 from model.ms_ssim import ms_ssim
 from model.settings import Settings
@@ -44,7 +41,7 @@ from pipeline.estimate.sampling import (
     try_photo,
 )
 from tests.benchmarks.costs import million_photos
-from tests.benchmarks.operations import operations
+from tests.benchmarks.operations import as_on_a_gpu, operations
 from transforms.elements import Photo
 from transforms.encode import EncodeHandler
 from transforms.find import find_files
@@ -127,23 +124,14 @@ def test_prices() -> None:
 
 
 @torch.inference_mode()
-def test_the_assumed_speed_is_of_the_model_and_the_code_there_is(
-    shipped_codec: Codec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class CountKernels(TorchDispatchMode):
-        kernels = 0
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            self.kernels += not func.is_view
-            return func(*args, **(kwargs or {}))
-
+def test_the_assumed_speed_is_of_the_model_and_the_code_there_is(shipped_codec: Codec) -> None:
     first = operations(shipped_codec.model)[0]
     of_trials = first.encoder + first.context + LEVEL_TRIALS * first.decoder
     assert of_trials == pytest.approx(MACS_PER_PIXEL, rel=0.01)
-    monkeypatch.setattr(ms_ssim_module, "_BAND_VALUES", ms_ssim_module._GPU_BAND_VALUES)
     image = torch.rand(1, 3, 1500, 2000)
-    ms_ssim(image, image)  # makes what it keeps for later calls
-    with CountKernels() as counter:
+    with as_on_a_gpu():
+        ms_ssim(image, image)  # makes what it keeps for later calls
+    with as_on_a_gpu() as counter:
         ms_ssim(image, image)
     assert counter.kernels / 3 * LEVEL_TRIALS == pytest.approx(KERNELS_PER_MEGAPIXEL, rel=0.1)
     # Seconds a megapixel: 0.001 + 3 * (2 * 156,200e6 / 30.25e12 + 144 * 5e-6 + 0.06) = 0.21414.
