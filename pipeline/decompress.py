@@ -21,6 +21,8 @@ from transforms.threaded_map import ThreadedMap
 
 _LOG = logging.getLogger(__name__)
 
+_BATCHES = 4  # of encoding, in one of decoding: several photos, which a GPU decodes at a time
+
 
 @dataclass(frozen=True)
 class DecompressJob:
@@ -38,7 +40,8 @@ def decompress(job: DecompressJob, pipeline: beam.Pipeline, execution: Execution
     progress, stop = execution.progress_path, execution.stop_path
     wanted = Wanted(job.output, job.image_format, job.iterations, job.run_id)
     load = ThreadedMap(partial(load_rgc, iterations=job.iterations), execution.prefetch, stop)
-    decode = RunInference(DecodeHandler(execution.device, execution.threads))
+    handler = DecodeHandler(execution.device, _BATCHES * execution.batch_pixels, execution.threads)
+    decode = RunInference(handler)
     write = ThreadedMap(partial(write_image, wanted=wanted, stop_path=stop), execution.prefetch)
     found = pipeline | "Find" >> FindFiles(job.source, ".rgc", progress_path=progress)
     files = found | "SkipRestored" >> SkipRestored(wanted, stop)

@@ -1,10 +1,12 @@
 import errno
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from model.codec import Codec
@@ -62,12 +64,29 @@ def test_a_broken_gpu_fails_the_bundle(
         raise torch.AcceleratorError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(tiny_codec, "decode", breaks)
-    batch, handler = [Restored(Photo("a.rgc", "a.rgc", 1, ""), file)], DecodeHandler("cpu", None)
+    batch, handler = [Restored(Photo("a.rgc", "a.rgc", 1, ""), file)], DecodeHandler("cpu", 1, None)
     (restored,) = handler.run_inference(batch, tiny_codec)
     assert "unspecified launch failure" in restored.error
     tiny_codec.device = torch.device("meta")
     with pytest.raises(RuntimeError, match="meta"):
         list(handler.run_inference(batch, tiny_codec))
+
+
+def test_a_gpu_decodes_several_photos_at_a_time(
+    tiny_codec: Codec, file: RgcFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both_are_there = threading.Barrier(2, timeout=60)
+
+    def decode(*_: object) -> NDArray[np.uint8]:
+        both_are_there.wait()
+        return np.zeros((16, 16, 3), np.uint8)
+
+    monkeypatch.setattr(restore, "decode_pixels", decode)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    tiny_codec.device = torch.device("cuda")
+    batch = [Restored(Photo(name, name, 1, ""), file) for name in ("a.rgc", "b.rgc")]
+    results = list(DecodeHandler("cpu", 1, None).run_inference(batch, tiny_codec))
+    assert [result.photo.uri for result in results if result.pixels is not None] == ["a.rgc", "b.rgc"]
 
 
 def test_a_name_that_is_no_path_is_not_written(tmp_path: Path) -> None:
