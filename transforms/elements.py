@@ -23,6 +23,7 @@ class Photo:
         fingerprint: changes when the file does.
         unreadable: why it cannot be read, if listing found that out, else empty.
         modified_ns: when it was last changed, nanoseconds since 1970.
+        image_sha256: of a .rgc file: the image that an earlier run has made of it; empty if none is known.
     """
 
     uri: str
@@ -31,6 +32,7 @@ class Photo:
     fingerprint: str
     unreadable: str = ""
     modified_ns: int | None = None
+    image_sha256: str = ""
 
     def uri_sha256(self) -> str:
         """See `SourceRecord`."""

@@ -1,5 +1,6 @@
 """Decoding: .rgc files to photos."""
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -101,7 +102,8 @@ class DecodeHandler(CodecHandler):
 def write_image(restored: Restored, wanted: Wanted, stop_path: str | None = None) -> RestoredRow:
     """Writes the image under the name that `image_name` gives, and returns the file's row.
 
-    A file that is already there stays as it is: if it is another picture, that is an error.
+    A file that is already there is replaced if an earlier run has made it of this .rgc file and nobody has
+    changed it since. Any other file stays; if it is another picture, that is an error.
 
     Args:
         stop_path: where the run is asked to stop if OUTPUT is full.
@@ -123,11 +125,12 @@ def write_image(restored: Restored, wanted: Wanted, stop_path: str | None = None
     uri = join(wanted.output, image_name(photo.relative, image_format))
     try:
         data, could_not = image_bytes(restored.file, with_alpha(restored.file, restored.pixels), image_format)
-        _write_image(uri, data)
+        sha256 = _write_image(uri, data, photo.image_sha256)
         set_modified(uri, modified_of(restored.file))
         there = find_status(uri)
-    except ConflictError as error:
-        return replace(row, reason=f"{photo.uri}: {error}, and is not overwritten")
+    except ConflictError:
+        why = f"{uri} is there already, and is not what an earlier run has made of it"
+        return replace(row, reason=f"{photo.uri}: {why}: it stays; move it away, or take another OUTPUT")
     except Exception as error:  # one bad file never stops a run
         stop_if_full(error, stop_path)
         return replace(row, reason=f"{photo.uri}: writing {uri}: {error}")
@@ -136,18 +139,35 @@ def write_image(restored: Restored, wanted: Wanted, stop_path: str | None = None
         status="decoded",
         image_uri=uri,
         image_fingerprint=None if there is None else there.fingerprint,
+        image_sha256=sha256,
         pixels=restored.file.width * restored.file.height,
         left_out="; ".join(could_not) or None,
     )
 
 
-def _write_image(uri: str, data: bytes) -> None:
-    """Raises ConflictError where another picture is there, and OSError."""
+def _write_image(uri: str, data: bytes, earlier_sha256: str) -> str | None:
+    """The SHA-256 of what it has written; None if the same picture is there in other bytes, which stay.
+
+    Args:
+        earlier_sha256: of what may be replaced. The time of last change does not tell: it is the photo's own.
+
+    Raises:
+        ConflictError: another picture is there.
+        OSError: it cannot be written.
+    """
     try:
         write_over(uri, data, None)
     except ConflictError:
-        if not _is_same_picture(read_bytes(uri), data):
+        if (there := find_status(uri)) is None:
             raise
+        theirs = read_bytes(uri, there.fingerprint)
+        if hashlib.sha256(theirs).hexdigest() == earlier_sha256:
+            write_over(uri, data, there.fingerprint)
+        elif _is_same_picture(theirs, data):
+            return None
+        else:
+            raise
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_same_picture(there: bytes, data: bytes) -> bool:

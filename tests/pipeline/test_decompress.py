@@ -1,5 +1,6 @@
 """Decompressing goes on where an earlier run has ended."""
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,28 @@ def test_what_is_there_and_right_is_not_decoded_again(
         "failed": False,
     }
     assert "2 decoded" in rgc("decompress", codes, images).output  # as PNG they are others
+
+
+def test_images_of_photos_that_were_encoded_again_are_replaced_unless_somebody_changed_them(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first, second = tmp_path / "images" / "a.jpg", tmp_path / "images" / "trip" / "b.png.jpg"
+    rgc("compress", photo_folder, "out", "--target-ms-ssim", "0.9")
+    rgc("decompress", "out/codes", "images", "--format", "jpeg")
+    before = first.read_bytes(), second.read_bytes()
+    status = second.stat()
+    edited = before[1][:-3] + b"x" + before[1][-2:]  # by an editor that keeps size and time
+    second.write_bytes(edited)
+    os.utime(second, ns=(status.st_atime_ns, status.st_mtime_ns))
+    rgc("compress", photo_folder, "out", "--target-ms-ssim", "0.97")
+    codes = tmp_path / "out" / "codes"  # the same files by another name
+    result = rgc("decompress", codes, tmp_path / "images", "--format", "jpeg")
+    assert result.exit_code == 1 and "1 decoded, 1 failed" in result.output
+    assert f"{second} is there already" in result.output.replace("\n", " ")
+    assert first.read_bytes() != before[0] and second.read_bytes() == edited
+    coarser = rgc("decompress", codes / "a.jpg.rgc", "images", "--format", "jpeg", "--iterations", "1")
+    assert coarser.exit_code == 0
 
 
 def test_rows_that_a_bundle_tried_twice_has_left_are_deleted(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from transforms.restore import (
     load_rgc,
     write_image,
 )
-from transforms.storage.files import write_bytes
+from transforms.storage.files import read_bytes, write_bytes
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,23 @@ def test_another_file_is_not_overwritten(storage: Storage, file: RgcFile, tmp_pa
         assert write_image(restored, wanted(output)).image_uri == f"{output}/a.png"
         assert write_image(restored, wanted(output)).image_uri == f"{output}/a.png"  # the very image
         write_bytes(f"{output}/a.png", b"yours")
-        assert "is not overwritten" in str(write_image(restored, wanted(output)).reason)
+        assert "it stays; move it away" in str(write_image(restored, wanted(output)).reason)
+
+
+def test_only_what_an_earlier_run_has_written_is_replaced(
+    storage: Storage, file: RgcFile, tmp_path: Path
+) -> None:
+    for output in (str(tmp_path), "gs://archive/images"):
+        photo = Photo("a.rgc", "a.rgc", 1, "")
+        first = write_image(Restored(photo, file, np.zeros((16, 16, 3), np.uint8)), wanted(output))
+        other = Restored(photo, file, np.full((16, 16, 3), 200, np.uint8))
+        assert write_image(other, wanted(output)).status == "failed"  # made of another file, for all we know
+        again = replace(other, photo=replace(photo, image_sha256=first.image_sha256 or ""))
+        second = write_image(again, wanted(output))
+        assert second.status == "decoded" and second.image_sha256 != first.image_sha256
+        write_bytes(f"{output}/a.png", b"yours")
+        assert write_image(again, wanted(output)).status == "failed"
+        assert read_bytes(f"{output}/a.png") == b"yours"
 
 
 def test_images_come_back_in_their_own_format_with_their_time(tiny_codec: Codec, tmp_path: Path) -> None:
@@ -155,7 +171,8 @@ def test_an_image_that_another_version_of_pillow_has_written_is_no_other_image(
             path.write_bytes(jpeg.apply(metadata.blocks if metadata else [], path.read_bytes()))
         theirs = path.read_bytes()
         assert theirs != ours
-        assert write_image(restored, wanted(tmp_path, image_format)).status == "decoded"
+        kept = write_image(restored, wanted(tmp_path, image_format))
+        assert (kept.status, kept.image_sha256) == ("decoded", None)
         assert path.read_bytes() == theirs
         image.transpose(Image.Transpose.ROTATE_180).point(lambda value: value // 2).save(path)
         assert write_image(restored, wanted(tmp_path, image_format)).status == "failed"

@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         pa.field("rgc_bytes", pa.int64(), nullable=False),
         pa.field("rgc_fingerprint", pa.string(), nullable=False),
         pa.field("image_fingerprint", pa.string()),
+        pa.field("image_sha256", pa.string()),
         pa.field("format", pa.string(), nullable=False),
         pa.field("iterations", pa.int32()),
         pa.field("pixels", pa.int64(), nullable=False),
@@ -56,6 +57,7 @@ class RestoredRow:
     Attributes:
         status: decoded or failed; `reason` says why.
         left_out: what the image's format has no place for, in words.
+        image_sha256: of the image as rgc has written it; None if an equal picture of other bytes was there.
     """
 
     rgc_uri: str
@@ -68,6 +70,7 @@ class RestoredRow:
     finished_at: datetime
     image_uri: str | None = None
     image_fingerprint: str | None = None
+    image_sha256: str | None = None
     pixels: int = 0
     reason: str | None = None
     left_out: str | None = None
@@ -90,22 +93,21 @@ def read_restored(output: str, wanted: Wanted) -> Iterator[tuple[str, RestoredRo
             _LOG.warning("%s: cannot be read and is passed over: %s", file.uri, error)
             continue
         for row in rows:
-            same = row["format"] == wanted.format and row["iterations"] == wanted.iterations
-            if same and row["status"] == "decoded":
+            if row["format"] == wanted.format and row["status"] == "decoded":
                 yield row["rgc_uri"], RestoredRow(**row)
 
 
-def finished(photo: Photo, earlier: Iterable[RestoredRow], wanted: Wanted) -> RestoredRow | None:
-    """The row of a file whose image is there as an earlier run has left it, made of the same .rgc file."""
+def image_there(earlier: Iterable[RestoredRow]) -> RestoredRow | None:
+    """The latest row whose image is there as that run has left it."""
     for row in sorted(earlier, key=lambda row: row.run_id, reverse=True):
-        if row.rgc_fingerprint != photo.fingerprint or row.image_uri is None or photo.unreadable:
+        if row.image_uri is None:
             continue
         try:
             there = find_status(row.image_uri)
         except OSError:
             continue
         if there is not None and there.fingerprint == row.image_fingerprint:
-            return replace(row, run_id=wanted.run_id)
+            return row
     return None
 
 
@@ -137,5 +139,9 @@ class SkipRestored(beam.PTransform):
 
 def _split(joined: tuple[Photo, list[RestoredRow]], wanted: Wanted) -> TaggedOutput:
     photo, earlier = joined
-    row = finished(photo, earlier, wanted)
-    return TaggedOutput(TO_DO, photo) if row is None else TaggedOutput(DONE, row)
+    row = None if photo.unreadable else image_there(earlier)
+    if row is None:
+        return TaggedOutput(TO_DO, photo)
+    if (row.rgc_fingerprint, row.iterations) == (photo.fingerprint, wanted.iterations):
+        return TaggedOutput(DONE, replace(row, run_id=wanted.run_id))
+    return TaggedOutput(TO_DO, replace(photo, image_sha256=row.image_sha256 or ""))

@@ -20,6 +20,7 @@ from pipeline.runners.run import choose_execution, run
 from pipeline.runners.temporary import temporary_folder
 from transforms.counters import read_counters
 from transforms.manifest.restored import rows_folder
+from transforms.storage.files import absolute
 
 
 def decompress(
@@ -34,7 +35,8 @@ def decompress(
 ) -> None:
     """Decode .rgc files to images. Beam's own options may follow."""
     beam_options = read_beam_options(context.args)
-    job = DecompressJob(check_run(source, device, beam_options), output, image_format, iterations)
+    found, output = check_run(absolute(source), device, beam_options), absolute(output)
+    job = DecompressJob(found, output, image_format, iterations)
     execution = choose_execution(beam_options, device)
     run_job = partial(run, partial(decompress_graph, job), options=beam_options)
     here = showing_progress(stderr, "decompress") if is_local(beam_options) else temporary_folder()
