@@ -11,7 +11,7 @@ class Execution:
     """What the runner decides, and a job does not say. See `pipeline.runners.run.choose_execution`.
 
     Attributes:
-        device: where the codec runs: "auto", "cpu" or "cuda", resolved on the worker.
+        device: where the codec runs: "cpu", "cuda", or "auto" to be resolved on the worker.
         batch_pixels: photos are encoded together up to so many.
         workers: processes that the photos are shared out to beforehand; None where the runner does that.
         threads: for torch in each of them; None for torch's own choice.

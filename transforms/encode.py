@@ -48,7 +48,7 @@ class CodecHandler(ModelHandler[Any, Any, Codec]):
             torch.set_num_threads(self._threads)
         device = choose_device(self._device)
         if self._device == "auto" and device == "cpu":
-            _LOG.warning("no GPU here, so the codec runs on the CPU")
+            _LOG.warning("no GPU on this worker: the codec runs on its CPU")
         return Codec.load(device)
 
     def get_metrics_namespace(self) -> str:

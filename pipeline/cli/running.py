@@ -45,12 +45,13 @@ def check_run(source: str, device: Device, options: PipelineOptions) -> Source:
         choose_dataflow_options(options)
     with naming("--job_endpoint"):
         wait_for_the_job(options)
-    if is_local(options):
-        find_device(device)
     if is_dataflow(options) and device == Device.CPU:
         raise typer.BadParameter("on Dataflow the codec runs on GPUs", param_hint="--device")
     with naming("INPUT"):
-        return find_source(source)
+        found = find_source(source)
+    if is_local(options) and find_device(device) == Device.CPU != device:
+        stderr.print("no GPU here: the codec runs on the CPU")
+    return found
 
 
 @contextmanager

@@ -18,34 +18,30 @@ from transforms.threaded_map import PREFETCHED_PHOTOS
 GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 24, 1 << 20
 
 
-def batch_pixels(device: str, options: PipelineOptions) -> int:
-    """The most pixels of a batch, where nobody says."""
-    on_cpu = is_local(options) and choose_device(device) == "cpu"
-    return CPU_BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS
-
-
-def writes(device: str, options: PipelineOptions) -> int | None:
-    """See `Execution.writes`. A GPU is done with a photo long before a processor has range-coded it.
-
-    Each photo that waits takes up to 12 bytes a pixel: little of the memory that comes with a processor. Of
-    several local workers, each has too few of them for that.
-    """
-    on_gpu = device == "cuda" or (is_local(options) and choose_device(device) == "cuda")
-    return None if on_gpu and local_workers(options) in (None, 1) else PREFETCHED_PHOTOS
-
-
 def choose_execution(options: PipelineOptions, device: str, max_batch_pixels: int | None = None) -> Execution:
-    """What suits the runner and the device. `max_batch_pixels` of None stands for `batch_pixels`."""
+    """What suits the runner and the device.
+
+    A local run's device is resolved here, once for all its workers; that of others on each worker.
+
+    Args:
+        max_batch_pixels: None for what suits the device.
+    """
     if is_dataflow(options):
         device = "cuda"  # not "auto": without a working GPU the CPU would encode, at a GPU's price
+    elif is_local(options):
+        device = choose_device(device)
+    on_cpu = is_local(options) and device == "cpu"
+    # A GPU is done with a photo long before a processor has range-coded it. Each that waits takes up to 12
+    # bytes a pixel: little of the memory that comes with a processor, but several workers share those.
+    many_writes = device == "cuda" and local_workers(options) in (None, 1)
     return Execution(
         device=device,
-        batch_pixels=max_batch_pixels or batch_pixels(device, options),
+        batch_pixels=max_batch_pixels or (CPU_BATCH_PIXELS if on_cpu else GPU_BATCH_PIXELS),
         workers=local_workers(options),
         threads=torch_threads(options),
         tries_again=not is_in_this_process(options),
         hints=inference_hints(options),
-        writes=writes(device, options),
+        writes=None if many_writes else PREFETCHED_PHOTOS,
     )
 
 

@@ -148,3 +148,11 @@ def test_row_of_a_photo_that_was_not_decoded() -> None:
     row = ManifestRow.not_encoded(RUN, Photo("/in/a", "a", 5, "f"), "failed", "why")
     assert (row.width, row.ms_ssim, row.source_bytes, row.saved_bytes) == (None, None, 5, 0)
     assert datetime.now(UTC) >= row.finished_at
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_worker_elsewhere_that_finds_no_gpu_warns(caplog: pytest.LogCaptureFixture) -> None:
+    EncodeHandler(Settings(iterations=1), "auto", 1, threads=None).load_model()
+    assert "no GPU on this worker" in caplog.text
+    with pytest.raises(ValueError, match="torch sees no GPU"):  # on Dataflow, see `choose_execution`
+        EncodeHandler(Settings(iterations=1), "cuda", 1, threads=None).load_model()

@@ -7,8 +7,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.runners.local import local_workers, torch_threads
 from pipeline.runners.names import is_local
-from pipeline.runners.run import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, batch_pixels, choose_execution
-from tests.runs import rgc
+from pipeline.runners.run import CPU_BATCH_PIXELS, GPU_BATCH_PIXELS, choose_execution
+from tests.runs import TWO_PROCESSES, rgc, start
 
 
 @pytest.mark.parametrize("runner", ["DirectRunner", "direct", "directrunner", "FnApiRunner"])
@@ -22,14 +22,30 @@ def test_others_are_not_taken_for_local_ones(runner: str) -> None:
     assert not is_local(options) and local_workers(options) is None and torch_threads(options) is None
 
 
-def test_batches_are_smaller_where_no_gpu_is_known_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    here, elsewhere = PipelineOptions([]), PipelineOptions(["--runner=dataflow"])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert batch_pixels("auto", here) == batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
-    assert batch_pixels("cpu", here) == CPU_BATCH_PIXELS
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert batch_pixels("auto", here) == CPU_BATCH_PIXELS
-    assert batch_pixels("auto", elsewhere) == GPU_BATCH_PIXELS
+@pytest.mark.parametrize(
+    ("runner", "device", "has_gpu", "expected"),
+    [
+        ("direct", "auto", True, ("cuda", GPU_BATCH_PIXELS)),
+        ("direct", "auto", False, ("cpu", CPU_BATCH_PIXELS)),
+        ("direct", "cpu", True, ("cpu", CPU_BATCH_PIXELS)),
+        ("dataflow", "auto", False, ("cuda", GPU_BATCH_PIXELS)),
+        ("PortableRunner", "auto", False, ("auto", GPU_BATCH_PIXELS)),
+    ],
+)
+def test_the_device_of_a_local_run_is_known_before_and_batches_are_smaller_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, runner: str, device: str, has_gpu: bool, expected: tuple[str, int]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    execution = choose_execution(PipelineOptions([f"--runner={runner}"]), device)
+    assert (execution.device, execution.batch_pixels) == expected
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_run_without_a_gpu_says_so_once_and_not_as_a_fault(photo_folder: Path, tmp_path: Path) -> None:
+    """With two worker processes, whose logs are the run's."""
+    run = start("compress", photo_folder, tmp_path / "out", "--iterations", "1", *TWO_PROCESSES)
+    said = b"".join(run.communicate())
+    assert said.count(b"no GPU") == 1 and b"WARNING" not in said
 
 
 def test_a_gpu_has_photos_coded_on_all_processors(monkeypatch: pytest.MonkeyPatch) -> None:
