@@ -158,8 +158,8 @@ def _changed_most(figure: str) -> str:
 def print_comparison(comparison: Comparison, console: Console) -> None:
     counts = comparison.counts
     console.print(
-        f"{counts['photos']} photos in both runs; {counts['only_before']} only before, "
-        f"{counts['only_after']} only after, {counts['changed']} whose file was changed in between",
+        f"{counts['photos']} files in both runs; {counts['only_before']} only before, "
+        f"{counts['only_after']} only after, {counts['changed']} that were changed in between",
         highlight=False,
     )
     for side, made_by in (("before", comparison.before_made_by), ("after", comparison.after_made_by)):
@@ -174,9 +174,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         )
     console.print(table)
     for row in comparison.moved:
-        console.print(
-            f"{row['photos']} photos: {row['before']} before, {row['after']} after", highlight=False
-        )
+        console.print(f"{row['photos']} files: {row['before']} before, {row['after']} after", highlight=False)
     _print_changed("Bytes changed most", comparison.bytes_changed, console)
     _print_changed("MS-SSIM changed most", comparison.quality_changed, console)
 

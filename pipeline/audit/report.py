@@ -212,7 +212,7 @@ def print_audit(report: AuditReport, console: Console) -> None:
 def print_totals(report: AuditReport, console: Console) -> None:
     totals = report.totals
     counts = f"{totals['encoded']} encoded, {totals['kept']} kept, {totals['failed']} failed"
-    console.print(f"{totals['photos']} photos: {counts}", highlight=False)
+    console.print(f"{totals['photos']} files: {counts}", highlight=False)
     if totals["source_bytes"]:
         share = totals["saved_bytes"] / totals["source_bytes"]
         before, after = format_bytes(totals["source_bytes"]), format_bytes(totals["bytes_after"])
@@ -223,12 +223,12 @@ def print_totals(report: AuditReport, console: Console) -> None:
 
 
 def print_failed(report: AuditReport, console: Console, most: int = LISTED) -> None:
-    """Names failed photos, at most so many, and says how many more there are."""
+    """Names failed files, at most so many, and says how many more there are."""
     shown = report.failed[:most]
     for row in shown:
         console.print(f"failed: {row['source_uri']}: {row['reason']}", highlight=False, markup=False)
     if (more := report.totals["failed"] - len(shown)) > 0:
-        console.print(f"failed: {more} more photos")
+        console.print(f"failed: {more} more files")
 
 
 def format_bytes(count: int) -> str:
@@ -257,7 +257,7 @@ def _print_quality(report: AuditReport, console: Console) -> None:
 
 
 def _print_by_reason(report: AuditReport, console: Console) -> None:
-    table = Table("status", "photos", "bytes", "reason", "example", title="By reason", title_justify="left")
+    table = Table("status", "files", "bytes", "reason", "example", title="By reason", title_justify="left")
     for row in report.by_reason[:_SHOWN]:
         size = format_bytes(row["source_bytes"])
         table.add_row(
@@ -269,7 +269,7 @@ def _print_by_reason(report: AuditReport, console: Console) -> None:
 
 
 def _print_groups(title: str, key: str, groups: list[dict[str, Any]], console: Console) -> None:
-    columns = (key, "photos", "encoded", "kept", "failed", "before", "after", "saved", "bpp", "MS-SSIM")
+    columns = (key, "files", "encoded", "kept", "failed", "before", "after", "saved", "bpp", "MS-SSIM")
     table = Table(*columns, title=title, title_justify="left")
     for group in groups:
         counts = [str(group[name]) for name in ("photos", "encoded", "kept", "failed")]

@@ -57,7 +57,7 @@ class RunCounts:
     def text(self) -> str:
         speed = self.new_pixels / 1e6 / max(time.monotonic() - self.started, 1e-3)
         saved = f"-{decimal(-self.saved_bytes)}" if self.saved_bytes < 0 else decimal(self.saved_bytes)
-        return f"{self.finished}/{self.found} photos, {speed:.2f} MP/s, {saved} saved"
+        return f"{self.finished}/{self.found} files, {speed:.2f} MP/s, {saved} saved"
 
 
 class ProgressDisplay:

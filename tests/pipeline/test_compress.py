@@ -28,7 +28,7 @@ def test_every_input_ends_in_one_row(photo_folder: Path, tmp_path: Path) -> None
     output = tmp_path / "out"
     result = rgc("compress", photo_folder, output, *FAST)
     assert result.exit_code == 1  # one photo is broken
-    assert "4 photos: 2 encoded, 1 kept, 1 failed" in result.output
+    assert "4 files: 2 encoded, 1 kept, 1 failed" in result.output
     assert "broken.jpg: truncated: it has no end marker" in result.output
     found = rows_by_name(output)
     assert {name: row["status"] for name, row in found.items()} == {
@@ -119,7 +119,7 @@ def test_output_below_the_input_is_not_an_input(
     for _ in range(2):
         folders = [name.replace("FOLDER", str(photo_folder)) for name in (source, output)]
         result = rgc("compress", *folders, *FAST)
-        assert "4 photos" in result.output
+        assert "4 files" in result.output
 
 
 def test_a_photo_is_known_by_its_place_however_it_is_spelled(
@@ -139,7 +139,7 @@ def test_a_photo_is_known_by_its_place_however_it_is_spelled(
 def test_names_that_no_table_can_hold_are_failed_rows(photo_folder: Path, tmp_path: Path) -> None:
     Path(os.fsdecode(os.fsencode(photo_folder) + b"/caf\xe9.jpg")).write_bytes(b"x")
     result = rgc("compress", photo_folder, tmp_path / "out", *FAST)
-    assert "5 photos: 2 encoded, 1 kept, 2 failed" in result.output
+    assert "5 files: 2 encoded, 1 kept, 2 failed" in result.output
     assert rows_by_name(tmp_path / "out")[r"caf\xe9.jpg"]["reason"] == "its name is not UTF-8"
 
 

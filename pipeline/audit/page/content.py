@@ -116,13 +116,13 @@ def answer(report: AuditReport) -> str:
     """What was saved at which quality, in one sentence."""
     totals = report.totals
     if not totals["photos"]:
-        return "There is no photo to show."
-    photos = "1 photo" if totals["photos"] == 1 else f"{totals['photos']:,} photos"
+        return "There is no file to show."
+    files = "1 file" if totals["photos"] == 1 else f"{totals['photos']:,} files"
     if not totals["encoded"]:
-        return f"Nothing is saved: of {photos} none is encoded."
+        return f"Nothing is saved: of {files} none is encoded."
     share = totals["saved_bytes"] / max(totals["source_bytes"], 1)
     sizes = f"{size(totals['source_bytes'])} to {size(totals['bytes_after'])}"
-    return f"{share:.1%} saved: {photos} went from {sizes}{_quality(report)}."
+    return f"{share:.1%} saved: {files} went from {sizes}{_quality(report)}."
 
 
 def _quality(report: AuditReport) -> str:

@@ -10,7 +10,7 @@ for (const folder of folders) folder.inside.sort((a, b) => a.is_rest - b.is_rest
 const saving = (folder) => `${bytes(folder.saved)} saved, ${folder.share}`;
 
 function openFolder(folder) {
-  const inside = folder.inside.length ? folder.inside : [{ ...folder, name: "all photos" }];
+  const inside = folder.inside.length ? folder.inside : [{ ...folder, name: "all files" }];
   const drawn = inside.filter((each) => !each.is_rest).slice(0, BARS);
   document.getElementById("crumbs").replaceChildren(...crumbs(folder));
   document.getElementById("folders-table").replaceChildren(...inside.map(folderRow));

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import duckdb
 
 MAX_FOLDERS = 1_000
-_HERE, _SMALLER = "photos in this folder itself", "smaller folders"
+_HERE, _SMALLER = "files in this folder itself", "smaller folders"
 # Paths get a slash in front, so that "" is the parent of all of them, absolute, relative or gs://.
 # A folder has at least the bytes of each folder in it, so the first rows of this order are a tree.
 _TREE = """
@@ -29,11 +29,11 @@ _TREE = """
 
 @dataclass(frozen=True)
 class Bar:
-    """A folder, the photos in `parent` itself, or the folders there that the page has no room for.
+    """A folder, the files in `parent` itself, or the folders there that the page has no room for.
 
     Attributes:
         parent: index of the bar that opens to show this one; None for the first.
-        photos, before, saved: how many photos, bytes before, bytes saved.
+        photos, before, saved: how many files, bytes before, bytes saved.
         is_rest: it is the latter.
     """
 

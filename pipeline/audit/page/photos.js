@@ -22,7 +22,7 @@ const photos = data.photos.map((row) => {
 
 // What each column sorts by, its title, what its cells hold, and their class; a phone has no "wide" ones.
 const COLUMNS = [
-  ["name", "photo", nameCell, "name"],
+  ["name", "file", nameCell, "name"],
   ["status", "status", (photo) => element("span", { class: `badge ${photo.status}` }, photo.status), "wide"],
   ["megapixels", "megapixels", (photo) => fixed(photo.megapixels, photo.megapixels < 0.1 ? 2 : 1), "number wide"],
   ["before", "before", (photo) => bytes(photo.before), "number wide"],
@@ -61,7 +61,7 @@ function showPhotos() {
   document.getElementById("photos-body").replaceChildren(...rows);
   const drawn = rows.length < found.length ? `, ${count(rows.length)} shown` : "";
   document.getElementById("photos-status").textContent =
-    `${count(found.length)} of ${count(photos.length)} photos${drawn}`;
+    `${count(found.length)} of ${count(photos.length)} files${drawn}`;
   document.getElementById("more").hidden = rows.length === found.length;
 }
 

@@ -48,7 +48,7 @@ def test_two_runs_side_by_side(tmp_path: Path) -> None:
     assert (backwards.before, backwards.after) == (after, before)
     assert compare([str(tmp_path)], FIRST, "source_uri < '/p/2'").counts["photos"] == 2
     result = rgc("audit", tmp_path, "--compare", FIRST)
-    assert result.exit_code == 0 and "4 photos in both runs" in result.output and "0.9800" in result.output
+    assert result.exit_code == 0 and "4 files in both runs" in result.output and "0.9800" in result.output
     assert f"before: 6 rows of model rgc-0123456789ab, {SETTINGS}" in result.output
     assert json.loads(rgc("audit", tmp_path, "--compare", FIRST, "--json").output)["counts"]["photos"] == 4
     unknown = rgc("audit", tmp_path, "--compare", "20270101")

@@ -116,7 +116,7 @@ def audit_to(page: Path, *arguments: str | Path) -> str:
 
 def test_it_holds_everything_and_asks_for_nothing(page: Path) -> None:
     text = page.read_text()
-    assert "7 photos went from" in text and "and every encoded one reaches MS-SSIM 0.7." in text
+    assert "7 files went from" in text and "and every encoded one reaches MS-SSIM 0.7." in text
     assert "5 encoded, 1 kept, 1 failed." in text
     assert "truncated: it has no end marker, and pixels are missing" in text
     assert "default-src &#39;none&#39;; script-src &#39;sha256-" in text
@@ -199,7 +199,7 @@ def test_folders_open_into_subfolders(tmp_path: Path) -> None:
         few = folder_bars(database, limit=4)
     assert bars[0].name == "gs://bucket/x" and bars[0].parent is None
     assert {(bar.name, bar.parent): (bar.photos, bar.before, bar.saved) for bar in bars[1:]} == {
-        ("photos in this folder itself", 0): (1, 1000, 800),
+        ("files in this folder itself", 0): (1, 1000, 800),
         ("2019/sea", 0): (2, 2000, 1600),
         ("2020/far/away", 0): (2, 2000, 1600),
     }
@@ -233,7 +233,7 @@ def test_folders_without_room_are_told_together(tmp_path: Path) -> None:
 )
 def test_the_answer_is_one_sentence(tmp_path: Path, changes: dict[str, Any], answer: str) -> None:
     content = content_of(tmp_path, [encoded_row("a/1.jpg"), encoded_row("a/2.jpg", **changes)])
-    expected = f"80.0% saved: 2 photos went from 2.0 kB to 400 bytes, {answer}"
+    expected = f"80.0% saved: 2 files went from 2.0 kB to 400 bytes, {answer}"
     assert content.answer.replace("\u00a0", " ") == expected
 
 
@@ -325,7 +325,7 @@ def test_a_page_that_cannot_be_written_is_said(archive: Path) -> None:
     for bad in ("/dev/null/audit.html", "s3://bucket/audit.html"):
         result = CliRunner().invoke(app, ["audit", str(archive / "out"), "--html", bad])
         assert result.exit_code == 1 and bad.partition("/audit")[0] in result.output
-        assert "7 photos: 5 encoded" in result.output  # what was read is not lost
+        assert "7 files: 5 encoded" in result.output  # what was read is not lost
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
@@ -365,7 +365,7 @@ def test_sort_search_and_open_a_folder(
         assert texts(chrome, names)[0].startswith("d.jpg\ntrip/day 2/")
         chrome.find_element(By.ID, "search").send_keys("TRUNCATED")
         assert [name.partition("\n")[0] for name in texts(chrome, names)] == ["broken.jpg"]
-        assert texts(chrome, "#photos-status") == ["1 of 7 photos"]
+        assert texts(chrome, "#photos-status") == ["1 of 7 files"]
 
         row = "#folders [role=button]"
         assert [each.get_attribute("aria-label") for each in chrome.find_elements(By.CSS_SELECTOR, row)] == [
@@ -410,6 +410,6 @@ def test_on_paper_everything_is_open_and_the_table_says_what_it_leaves_out(
         assert chrome.execute_script("return window.printed") == [True] * 3
         assert chrome.execute_script(f"return {states}") == [True, False, False]  # as they were
         chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
-        assert texts(chrome, "#photos-status") == ["7 of 7 photos"]
+        assert texts(chrome, "#photos-status") == ["7 of 7 files"]
         assert not any(texts(chrome, ".search label, #more, summary"))
         assert chrome.execute_script("return getComputedStyle(document.body).color") == "rgb(28, 31, 36)"

@@ -131,7 +131,7 @@ def test_truncated_and_foreign_files_are_named_and_skipped(tmp_path: Path) -> No
     typed = write(good.with_name("typed.parquet"), [{**row("/p/z.jpg"), "width": "wide"}], wrong_type)
     result = rgc("audit", tmp_path)
     assert result.exit_code == 1
-    assert "2 photos: 2 encoded" in result.output
+    assert "2 files: 2 encoded" in result.output
     reasons = {truncated: "magic bytes", foreign: "encode_seconds", text: "", typed: "width is string"}
     for file, reason in reasons.items():
         assert re.search(f"skipped: {re.escape(str(file))}: .*{reason}", result.output)
@@ -162,7 +162,7 @@ def test_where_is_asked_of_the_latest_rows(tmp_path: Path) -> None:
     write_run(tmp_path / "odd", FIRST, [{**row("/p/a.jpg"), "settings": '{"target_ms_ssim":"high"}'}])
     assert audit(str(tmp_path / "odd"), where="target_ms_ssim IS NULL").totals["photos"] == 1
     result = rgc("audit", tmp_path, "--where", "status = 'failed'")
-    assert result.exit_code == 0 and "0 photos" in result.output
+    assert result.exit_code == 0 and "0 files" in result.output
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_rows_without_what_every_row_has_are_no_manifest(tmp_path: Path) -> None
 
 def test_an_encoded_row_without_figures_can_be_shown(tmp_path: Path) -> None:
     write_run(tmp_path, FIRST, [row("/p/a.jpg", ms_ssim=None, bits_per_pixel=None)])
-    assert "1 photos: 1 encoded" in printed(tmp_path)
+    assert "1 files: 1 encoded" in printed(tmp_path)
 
 
 def test_reasons_that_differ_in_numbers_and_names_are_one(tmp_path: Path) -> None:

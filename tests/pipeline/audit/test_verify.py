@@ -257,7 +257,7 @@ def test_a_list_that_cannot_be_written_is_known_before_the_work(photos: Path, tm
     for bad in (tmp_path / "file" / "list.txt", "s3://bucket/list.txt"):
         result = rgc("audit", tmp_path / "out", "--verify", "all", "--safe-to-delete", bad)
         assert result.exit_code == 2 and "--safe-to-delete" in result.output
-        assert "1 photos" not in result.output
+        assert "1 files" not in result.output
     listed = tmp_path / "list.txt"
     listed.write_text("/an/earlier/one.jpg\n")
     result = rgc("audit", tmp_path / "nowhere", "--verify", "all", "--safe-to-delete", listed)

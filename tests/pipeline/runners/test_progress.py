@@ -36,7 +36,7 @@ def test_counts_what_workers_report_even_in_pieces() -> None:
     counts = display.counts
     assert (counts.found, counts.finished, counts.saved_bytes, counts.new_pixels) == (2, 2, 60, 2_000_000)
     assert [event.reason for event in counts.failures] == ["why"]
-    assert counts.text().startswith("2/2 photos, ") and counts.text().endswith("60 bytes saved")
+    assert counts.text().startswith("2/2 files, ") and counts.text().endswith("60 bytes saved")
 
 
 def test_an_event_may_stand_for_many_photos() -> None:

@@ -104,7 +104,7 @@ def test_storage_and_every_way_to_run(
         for name, options in {"memory": [], "processes": TWO_PROCESSES, "pool": external}.items():
             output = f"gs://archive/{name}"
             result = rgc("compress", SOURCE, output, *ONE_BY_ONE, *options)
-            assert "4 photos: 2 encoded, 1 kept, 1 failed" in result.output
+            assert "4 files: 2 encoded, 1 kept, 1 failed" in result.output
             results[name] = rows(output), codes(output)
         assert not list(temporary.iterdir())
     assert results["memory"] == results["processes"] == results["pool"]
@@ -117,7 +117,7 @@ def test_storage_and_every_way_to_run(
 
     info = rgc("info", "gs://archive/pool/codes/a.jpg.rgc")
     assert "iteration 1:" in info.output
-    assert "4 photos" in rgc("audit", "gs://archive/pool").output
+    assert "4 files" in rgc("audit", "gs://archive/pool").output
     restored = rgc("decompress", "gs://archive/pool/codes", "gs://archive/images")
     assert restored.exit_code == 0 and "2 decoded" in restored.output
     images = [file.uri for file in list_folder("gs://archive/images")]
@@ -131,7 +131,7 @@ def test_faults_change_nothing(storage: Storage, photo_folder: Path) -> None:
     storage.fault_rate, storage.stall_seconds = 0.3, 0.2
     result = rgc("compress", SOURCE, "gs://archive/faults", *ONE_BY_ONE)
     storage.fault_rate = 0.0
-    assert "10 photos: 8 encoded, 1 kept, 1 failed" in result.output
+    assert "10 files: 8 encoded, 1 kept, 1 failed" in result.output
     assert storage.faults.total() > 5
     assert rows("gs://archive/faults") == rows("gs://archive/undisturbed")
     assert codes("gs://archive/faults") == codes("gs://archive/undisturbed")
@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_done(photo_folder: Path, tmp_path: Path) -> None:
     assert f"is not complete: {found} of {finished} files are in it" in rgc("audit", output).output
     result = rgc("compress", photo_folder, output, "--max-batch-pixels", "1")
     assert "is not complete" not in rgc("audit", output).output
-    assert "44 photos: 42 encoded, 1 kept, 1 failed" in result.output and "finished" in result.output
+    assert "44 files: 42 encoded, 1 kept, 1 failed" in result.output and "finished" in result.output
 
 
 def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_ctrl_c_twice_stops_at_once(photo_folder: Path, tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     said = b"".join(process.communicate(timeout=5))  # also: no worker holds the pipes open any longer
     assert process.returncode == 130 and b"stopped at once" in said
-    assert "44 photos: 42 encoded" in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
+    assert "44 files: 42 encoded" in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
     assert not left_behind(output)
 
 
@@ -193,7 +193,7 @@ def test_after_a_run_that_was_killed_the_next_one_leaves_nothing_behind(
                 started.kill()
         process.communicate()
     assert words(output)
-    assert "5 photos: " in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
+    assert "5 files: " in rgc("compress", photo_folder, output, *ONE_BY_ONE).output
     assert len(rows(output)) == 5 and not left_behind(output)
 
 
@@ -242,7 +242,7 @@ def test_a_killed_worker_does_not_end_the_run(photo_folder: Path, tmp_path: Path
     worker_processes(process)[0].kill()
     said, complaints = (text.decode() for text in process.communicate(timeout=90))
     assert "a worker process was killed" in complaints and complaints.count("starting it again") == 1
-    assert "84 photos: 82 encoded, 1 kept, 1 failed" in said
+    assert "84 files: 82 encoded, 1 kept, 1 failed" in said
     (resumed,) = re.findall(r"(\d+) of them were finished in an earlier run", said)
     assert 1 <= int(resumed) < 42
     assert len(rows(output)) == 84 and len(codes(output)) == 82
@@ -259,7 +259,7 @@ def test_a_photo_that_ends_its_worker_while_it_is_encoded_is_one_failed_row(
     process = start("compress", photo_folder, output, "--iterations", "1", *TWO_PROCESSES)
     said, complaints = (text.decode() for text in process.communicate(timeout=300))
     assert process.returncode == 1 and complaints.count("a worker process was killed") == 2
-    assert "11 photos: 8 encoded, 1 kept, 2 failed" in said
+    assert "11 files: 8 encoded, 1 kept, 2 failed" in said
     assert rows(output)[str(photo_folder / "killer.png")]["reason"] == ENDED_ITS_PROCESS
     assert len(codes(output)) == 8
     assert not left_behind(output)
@@ -281,7 +281,7 @@ def test_a_photo_that_kills_or_holds_up_its_decoder_is_one_failed_row(
         process = start("compress", photo_folder, output, *ONE_BY_ONE, *options)
         said, complaints = (text.decode() for text in process.communicate(timeout=180))
     assert process.returncode == 1 and "starting it again" not in complaints
-    assert "12 photos: 8 encoded, 1 kept, 3 failed" in said
+    assert "12 files: 8 encoded, 1 kept, 3 failed" in said
     found = rows(output)
     assert found[str(photo_folder / "killer.png")]["reason"] == "its decoder crashed (SIGSEGV)"
     late = "its decoder took more than 4 seconds and was ended"
@@ -344,7 +344,7 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
         written = len(codes(output))
         subprocess.run(["mount", "-o", "remount,size=4m", str(output)], check=True)
         result = rgc("compress", photo_folder, output, *ONE_BY_ONE)
-        assert "84 photos: 82 encoded, 1 kept, 1 failed" in result.output
+        assert "84 files: 82 encoded, 1 kept, 1 failed" in result.output
         assert f"{written} of them were finished" in result.output
     finally:
         subprocess.run(["umount", str(output)], check=True)
