@@ -1,11 +1,12 @@
 """Stage 1: lists the input, in parts, ahead of what is done with it."""
 
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice, pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ from transforms.elements import Photo
 from transforms.inventory import inventory_files, read_inventory
 from transforms.progress import report_found
 from transforms.storage import gcs
-from transforms.storage.files import OUTPUT_FOLDERS, find_status, is_glob, is_remote, is_utf8, join
+from transforms.storage.files import find_status, is_glob, is_remote, is_utf8, join
 from transforms.storage.local import status_of
 from transforms.storage.status import Status
 from transforms.threaded_map import windowed
@@ -25,6 +26,7 @@ from transforms.threaded_map import windowed
 # Photos that are listed at once. The first of them wait for the others; progress is known so far ahead.
 _LOCAL_CHUNK, _REMOTE_CHUNK = 50_000, 5_000
 _PARTS_AHEAD = 15  # each with one chunk in memory
+_OF_RGC = re.compile(r"codes/.*\.rgc|codes/(?:.*/)?\.rgc-[^/]*|manifest/run=.*", re.DOTALL)  # below OUTPUT
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,21 @@ def _unreadable(path: str, base: str, reason: str) -> Photo:
     return Photo(path, path.removeprefix(base), 0, "", reason)
 
 
+def is_written_by_rgc(uri: str, output: str) -> bool:
+    """Whether a file is one that `rgc compress` writes to `output`, by whatever links the two are reached.
+
+    Others there are the user's, whose folders may be called as rgc's are.
+    """
+    folder, _, name = uri.rpartition("/")
+    inside = join(_without_links(folder), name).removeprefix(join(_without_links(output), ""))
+    return _OF_RGC.fullmatch(inside) is not None
+
+
+@lru_cache(8)  # neighbours lie in one folder
+def _without_links(folder: str) -> str:
+    return folder if is_remote(folder) else os.path.realpath(folder)
+
+
 class FindFiles(beam.PTransform):
     """One `Photo` for each file of `source`, except what rgc itself has written to `output`.
 
@@ -254,7 +271,7 @@ class FindFiles(beam.PTransform):
 
     Args:
         suffix: see `list_source`.
-        output: local paths are absolute, so that files in it are recognised.
+        output: may be the source, or lie in it, or the source in it.
         progress_path: see `report`.
     """
 
@@ -263,8 +280,7 @@ class FindFiles(beam.PTransform):
     ) -> None:
         super().__init__()
         self._source = source
-        ours = () if output is None else tuple(join(output, f"{folder}/") for folder in OUTPUT_FOLDERS)
-        self._list = ListParts(suffix, ours, progress_path)
+        self._list = ListParts(suffix, output, progress_path)
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection[Photo]:
         return (
@@ -280,12 +296,12 @@ class ListParts(beam.DoFn):
     """Lists parts of a source in threads, before their turn. Parts are in the global window.
 
     Args:
-        without: files whose URIs begin so are left out.
+        output: what rgc has written there is left out.
     """
 
-    def __init__(self, suffix: str, without: tuple[str, ...], progress_path: str | None) -> None:
+    def __init__(self, suffix: str, output: str | None, progress_path: str | None) -> None:
         self._suffix = suffix
-        self._without = without
+        self._output = output
         self._progress_path = progress_path
 
     def setup(self) -> None:
@@ -295,8 +311,9 @@ class ListParts(beam.DoFn):
         self._ahead: deque[tuple[Callable[[], Future[list[Photo]]], Future[list[Photo]]]] = deque()
 
     def process(self, part: Source) -> Iterator[Photo]:
-        listed = list_source(part, self._suffix)
-        found = (photo for photo in listed if not photo.uri.startswith(self._without))
+        found = list_source(part, self._suffix)
+        if (output := self._output) is not None:
+            found = (photo for photo in found if not is_written_by_rgc(photo.uri, output))
         size = _REMOTE_CHUNK if is_remote(part.uri) else _LOCAL_CHUNK
         next_chunk = partial(self._threads.submit, self._chunk, found, size)
         self._ahead.append((next_chunk, next_chunk()))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,30 @@ def test_a_target_out_of_reach_keeps_the_original_and_is_not_tried_again(
     assert "1 of them were finished in an earlier run, 0 in this one" in result.output
 
 
-@pytest.mark.parametrize("source, output", [("FOLDER", "FOLDER/out"), (".", "out"), ("FOLDER", "FOLDER")])
-def test_output_below_the_input_is_not_an_input(
-    photo_folder: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str
+@pytest.mark.parametrize(
+    "source, output",
+    [
+        ("FOLDER", "FOLDER/out"),
+        (".", "out"),
+        ("FOLDER", "FOLDER"),
+        ("FOLDER", "FOLDER/.."),
+        ("LINK", "out"),
+        ("FOLDER", "LINK/out"),
+    ],
+)
+def test_output_may_lie_in_the_input_and_the_input_in_the_output(
+    photo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, output: str
 ) -> None:
+    """What rgc has written is no input, and what lies in folders that are called as its own is."""
     monkeypatch.chdir(photo_folder)
+    (tmp_path / "link").symlink_to(photo_folder)
+    for name in ("codes", "manifest"):
+        (photo_folder / name).mkdir()
+        (photo_folder / name / "a.jpg").write_bytes((photo_folder / "a.jpg").read_bytes())
+    places = {"FOLDER": str(photo_folder), "LINK": str(tmp_path / "link")}
     for _ in range(2):
-        folders = [name.replace("FOLDER", str(photo_folder)) for name in (source, output)]
-        result = rgc("compress", *folders, *FAST)
-        assert "4 files" in result.output
+        folders = [re.sub("FOLDER|LINK", lambda name: places[name[0]], path) for path in (source, output)]
+        assert "6 files: 4 encoded" in rgc("compress", *folders, *FAST).output
 
 
 def test_a_photo_is_known_by_its_place_however_it_is_spelled(

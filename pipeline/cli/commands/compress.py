@@ -28,7 +28,7 @@ from transforms.storage.files import OUTPUT_FOLDERS, absolute
 def compress(
     context: typer.Context,
     source: Annotated[str, options.place("INPUT", "Folder, file, glob or gs:// prefix.")],
-    output: Annotated[str, options.place("OUTPUT", "Folder or gs:// prefix.")],
+    output: Annotated[str, options.place("OUTPUT", "Folder or gs:// prefix; may lie in INPUT.")],
     target_ms_ssim: options.TargetMsSsim = None,
     max_bpp: options.MaxBpp = None,
     iterations: options.EncodeIterations = None,
