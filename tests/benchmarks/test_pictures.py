@@ -32,3 +32,7 @@ def test_a_sheet_has_a_column_for_each_version_and_a_row_for_each_crop() -> None
     assert picture.width == 2 * (40 * ZOOM + 6) and picture.height > 50 * ZOOM
     assert picture.getpixel((5, 40)) == (200, 200, 200)
     assert picture.getpixel((40 * ZOOM + 11, 40)) == (100, 100, 100)
+    below = sheet(columns, [Crop(0, 0, 40, 30)], across=1)
+    assert below.width == 40 * ZOOM + 6
+    assert below.getpixel((5, 40)) == (200, 200, 200)
+    assert below.getpixel((5, below.height // 2 + 40)) == (100, 100, 100)
