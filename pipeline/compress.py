@@ -59,7 +59,7 @@ def new_run(settings: Settings) -> Run:
 
 
 def begin(job: CompressJob) -> None:
-    """Leaves word of a run, from which it is known should it not come to its end.
+    """Writes a run's record, so that the run is known even if it does not come to its end.
 
     Raises:
         OSError: OUTPUT cannot be written.

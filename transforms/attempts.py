@@ -20,7 +20,7 @@ from transforms.storage.status import ConflictError
 ENDED_ITS_PROCESS = "encoding it ended its process, twice"
 _TOGETHER, _BY_ITSELF = "encoding", "encoding-by-itself"
 _WORD = re.compile(rf"(?P<folder>.+)/(?:{_TOGETHER}|{_BY_ITSELF})-[0-9a-f]{{64}}", re.DOTALL)
-# Of what is by itself in this process, too: one that ends it would be taken for the other.
+# One at a time in this process, too: if it ended with two in it, both would count as what ended it.
 _one_by_itself = threading.Lock()
 
 Encode = Callable[[list[LoadedPhoto]], list[Encoded]]
@@ -30,8 +30,8 @@ Fail = Callable[[LoadedPhoto, str], Encoded]
 def remove_words(folder: str) -> None:
     """Deletes what is left in a run's folder, and in the folders beside it of runs that began before.
 
-    That is word of photos that ended their process twice, and of those in progress when a run was killed. If
-    an earlier run still goes on, it tries a photo that ends its process once more at worst.
+    That is word of photos that ended their process twice, and of photos in progress when a run was killed. At
+    worst an earlier run that still goes on tries such a photo once more.
     """
     for file in list_folder(folder.rpartition("/")[0]):
         word = _WORD.fullmatch(file.uri)
@@ -40,7 +40,7 @@ def remove_words(folder: str) -> None:
 
 
 class Attempts:
-    """Encodes photos, and leaves word of it meanwhile.
+    """Encodes photos, and leaves word of each while it does.
 
     Args:
         folder: of the run, for a small file a photo; all workers reach it.

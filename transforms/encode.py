@@ -113,10 +113,10 @@ class EncodeHandler(CodecHandler):
 def end_if_broken(codec: Codec) -> None:
     """After an error: tests whether the device still works. If not, ends the process of a worker.
 
-    After some errors a GPU fails for as long as its process lives. Every other photo would be `failed` there,
-    or every further try of the bundle, and Dataflow gives up a job at the fourth. Beam's boot starts another
-    process where one ends with an error. A worker that is a thread in rgc's own process cannot end alone: its
-    bundle fails.
+    After some errors a GPU fails for as long as its process lives. There every other photo would be `failed`,
+    or every further try of the bundle would fail, and Dataflow gives up a job at the fourth. If a process
+    ends with an error, Beam's boot starts another. A worker that is a thread in rgc's own process cannot end
+    alone: its bundle fails.
 
     Raises:
         RuntimeError: the device does not work any more, and the process is not a worker's.

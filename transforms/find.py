@@ -23,7 +23,7 @@ from transforms.storage.local import status_of
 from transforms.storage.status import Status
 from transforms.threaded_map import windowed
 
-# Photos that are listed at once. The first of them wait for the others; progress is known so far ahead.
+# Photos that are listed at once: the first waits for the last, and the progress bar looks so far ahead.
 _LOCAL_CHUNK, _REMOTE_CHUNK = 50_000, 5_000
 _PARTS_AHEAD = 15  # each with one chunk in memory
 _OF_RGC = re.compile(r"codes/.*\.rgc|codes/(?:.*/)?\.rgc-[^/]*|manifest/run=.*", re.DOTALL)  # below OUTPUT

@@ -32,7 +32,7 @@ from pipeline.audit.manifests import query
 from pipeline.audit.report import LISTED, QUALITY_STEP
 from transforms.storage.files import find_status, is_remote, read_bytes
 
-# Another device or floating-point format rounds pixels another way than the one that encoded them. That
+# Another device or floating-point format rounds pixels in another way than the one that encoded them. That
 # changed MS-SSIM by up to 0.0001 on photos, and by up to 0.016 on icons, where a few pixels decide (bfloat16
 # against float32). A damaged or different image differs by far more.
 TOLERANCE = 0.001

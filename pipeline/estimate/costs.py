@@ -19,13 +19,13 @@ START_HOURS = 1 / 6  # assumed; a worker is billed while it starts and fetches i
 
 # No worker with an L4 has been measured yet. Until then its speed is computed from:
 _L4_OPERATIONS = 0.25 * 121e12  # a second: an assumed share (a CPU's is 45%) of its dense bfloat16 peak
-LEVEL_TRIALS = 3  # of a photo's level, on the mean: each decodes it and measures it
+LEVEL_TRIALS = 3  # of a photo's level, on average: each decodes it and measures it
 # The first iteration takes most (tests/benchmarks/operations.py); its decoder counts for each trial.
 MACS_PER_PIXEL = 34_100 + LEVEL_TRIALS * 40_700
 KERNELS_PER_MEGAPIXEL = LEVEL_TRIALS * 48  # of MS-SSIM, of a photo of 3 megapixels; larger ones have fewer
 _LAUNCH_SECONDS = 5e-6  # of a kernel, assumed
-# The range coder, a megapixel and iteration: one core here (tests/benchmarks/lock.py). That photos are coded
-# beside each other, and beside the GPU, counts once a worker has been measured.
+# The range coder, for a megapixel and iteration on one core here (tests/benchmarks/lock.py). That photos are
+# coded beside each other, and beside the GPU, counts once a worker has been measured.
 _CODER_SECONDS = 0.06
 _UPLOAD_SECONDS = 0.001  # a megapixel's bytes into pinned memory: likewise
 DECODING_CPUS = 3  # of a worker's four; the last one feeds the GPU

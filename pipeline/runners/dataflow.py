@@ -34,17 +34,18 @@ _DRIVER = "install-nvidia-driver:5xx"
 # Listing, looking up finished photos and writing manifests: requests to storage, and 200,000 rows at a time.
 _OTHER_MACHINE_TYPE = "e2-standard-2"
 # One Beam process a worker, not measured against more. Dataflow would start one for each vCPU, each with a
-# CUDA context, a codec and photos of its own: of 48 megapixels, 4.8 GB of a worker's 16. (NVIDIA's MPS allows
-# no limit on their number.) What would hold Python's lock most, range coding, has processes of its own: see
-# `model.coding.processes`. A trial run shows whether more are needed (infra/README.md).
+# CUDA context, a codec and photos of its own, which take 4.8 GB of a worker's 16 if they have 48 megapixels.
+# (NVIDIA's MPS, which shares a GPU, sets no limit on their number.) Range coding, which would hold Python's
+# lock most, has processes of its own: see `model.coding.processes`. A trial run shows whether more Beam
+# processes are needed (infra/README.md).
 _ONE_PROCESS = "no_use_multiple_sdk_containers"
 # That process works on two bundles: while one is range-coded on the CPU, the other has the GPU.
 _THREADS = 2
-# Bounds the cost of an hour and the quota of L4s. Below it Dataflow scales by the work that is left.
+# Bounds the cost of an hour and the quota of L4s. Up to it Dataflow scales by the work that is left.
 _MAX_WORKERS = 8
-# An element that takes longer ends its process, and the bundle is tried again; without, Dataflow waits for
-# over 100 minutes. A request to storage is tried for a quarter of an hour, and decoding ends after two
-# minutes.
+# An element that takes longer ends its process, and the bundle is tried again; without this limit Dataflow
+# waits for over 100 minutes. A request to storage is tried for a quarter of an hour, and decoding ends after
+# two minutes.
 _STUCK_MINUTES = 30
 # For an image of an estimated 8 GB; photos stay in memory, and shuffles in Dataflow's service.
 _DISK_GB = 50

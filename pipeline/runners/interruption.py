@@ -17,9 +17,9 @@ def run_interruptibly(
 ) -> Result:
     """Does `work` in a thread; calls `first` on the first signal; on the second, `second`, then exits.
 
-    Python handles signals in the main thread, once it is not in C code. So that one only waits, and wakes
-    often, since a thread of a library may have got the signal.
-    (A terminal sends Ctrl-C to worker processes too; they ignore it: see `worker_command`.)
+    Python handles signals in the main thread, as soon as that is not in C code. So the main thread only
+    waits, and wakes often: another thread may have got the signal. A terminal sends Ctrl-C to worker
+    processes, too; they ignore it, see `worker_command`.
     """
     received = 0
 

@@ -13,8 +13,9 @@ _LONGEST_JOB_SECONDS = 30 * 24 * 3600
 def wait_for_the_job(options: PipelineOptions) -> None:
     """Makes Beam wait for a job on a portable runner for as long as it takes.
 
-    The seconds that Beam (2.77) gives its job server to answer, 300 at first, also end the streams on which
-    it hears of the job, and so the waiting. So the server is looked for here, by a connection.
+    Beam (2.77) gives its job server 300 seconds to answer. This limit also ends the streams on which Beam
+    hears of the job, and with them the waiting. So it is raised, and a connection shows whether a server is
+    there.
 
     Raises:
         OSError: nothing answers at --job_endpoint.

@@ -13,8 +13,8 @@ from pipeline.runners.local import is_in_this_process, local_runner, local_worke
 from pipeline.runners.names import is_dataflow, is_local
 from transforms.threaded_map import PREFETCHED_PHOTOS
 
-# A GPU is idle while it waits for a small photo's operations: some 1,500 each, together a third of that. Each
-# pixel takes some 100 bytes of its memory. A CPU is no faster for more.
+# A GPU encodes photos of similar sizes together, and a large batch holds more of these. Each pixel takes some
+# 100 bytes of its memory. A CPU is no faster for larger batches.
 GPU_BATCH_PIXELS, CPU_BATCH_PIXELS = 1 << 24, 1 << 20
 
 

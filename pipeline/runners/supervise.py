@@ -13,7 +13,7 @@ from pipeline.runners.run import run
 from transforms.manifest.rows import Run
 from transforms.progress import WORKER_ENDED
 
-# While nothing but a photo is left that ends its worker: its attempts.
+# Starts in a row that may encode nothing: so often a photo that ends its worker is tried, see `Attempts`.
 _IDLE_STARTS = 2
 
 
@@ -34,10 +34,9 @@ def supervise(job: CompressJob, execution: Execution, options: PipelineOptions, 
     """Runs a job to its end, and shows its progress on `console`.
 
     The system may kill a worker process for memory, or the GPU may fail. What is done stays done, so the job
-    is started again, each time under a new id, for as long as that helps: the last start encoded something.
-    Where a worker was killed, it may also be one of the two before: by then a photo that ends its worker is
-    `failed`, see `Attempts`. After a worker was killed photos are done one at a time, which takes less
-    memory.
+    is started again, under a new id, as long as the last start has encoded something. If a worker was killed,
+    two starts in a row may encode nothing: after these, a photo that ends its worker is `failed`. Once a
+    worker was killed, photos are done one at a time, which takes less memory.
 
     Raises:
         EndedEarlyError: saying by what.

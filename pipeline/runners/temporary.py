@@ -17,9 +17,9 @@ def temporary_folder() -> Iterator[None]:
     """Within its context, this process and those it starts make their temporary files in a folder that is
     removed at the end.
 
-    Beam leaves some where it submits a job to a job server, and every run does that is killed: the folders
-    of such runs are removed first. A lock tells which these are: containers that share /tmp have process
-    numbers of their own.
+    Beam leaves some behind when it submits a job to a job server, and so does every run that is killed. The
+    folders of such runs are removed first. A lock tells which these are, not a process number: containers
+    that share /tmp have numbers of their own.
     """
     usual, of_children = tempfile.tempdir, os.environ.get("TMPDIR")
     _remove_left_behind(Path(tempfile.gettempdir()))

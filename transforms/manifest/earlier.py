@@ -1,4 +1,4 @@
-"""What earlier runs say of photos: a bounded part of their rows at a time."""
+"""The rows that earlier runs have left of photos, a bounded part of them in memory."""
 
 import logging
 import threading
@@ -62,7 +62,7 @@ class _SortedFile:
                 group = held[n] if n in held else self._read(n)
                 if high > last:
                     self._held[n] = group
-                # What else lies between them may be very much, where originals were deleted.
+                # There may be very many others between them, if originals were deleted.
                 yield group.filter(pc.is_in(group["source_uri"], wanted))
 
     def _read(self, group: int) -> pa.Table:

@@ -1,4 +1,4 @@
-"""What a run says of itself beside its rows: of what it is, and whether it came to its end."""
+"""A run's record beside its rows: what it was to do, and whether it has come to its end."""
 
 import json
 from collections import defaultdict
@@ -17,8 +17,8 @@ class RunRecord:
     """A run of `rgc compress`, from its start on.
 
     Attributes:
-        found: files that it was to see to; None until it has come to its end.
-        rows: of its manifest; fewer where it was stopped before.
+        found: how many files its INPUT had; None until the run has come to its end.
+        rows: how many its manifest has; fewer than `found` if the run was stopped.
     """
 
     run_id: str
@@ -30,7 +30,7 @@ class RunRecord:
 
     @property
     def work(self) -> tuple[str, str, str]:
-        """What it was to do: runs of equal work leave equal rows."""
+        """What the run was to do: runs of equal work leave equal rows."""
         return self.source, self.model, self.settings
 
     @property
@@ -56,10 +56,10 @@ class WrittenFile:
 
 
 def finish_run(files: Sequence[WrittenFile], found: int, folder: str) -> None:
-    """Says in a run's record what it has come to.
+    """Completes a run's record.
 
     Other Parquet files in its folder are deleted first: a bundle that was tried again may have left them.
-    Word of attempts is removed last, and only if all photos have a row: else they may be tried again.
+    Word of attempts is removed last, and only if all photos have a row: the others may be tried again.
     """
     written = {file.uri for file in files}
     for file in list_folder(folder):
@@ -78,8 +78,8 @@ def finish_run(files: Sequence[WrittenFile], found: int, folder: str) -> None:
 def newest_files(manifest: str, wanted: RunRecord) -> list[str]:
     """The Parquet files that tell what earlier runs of the same work have done, the latest run's first.
 
-    A complete run of the same source has found out all that those before it knew, so these are not read.
-    Runs of an earlier rgc have left no record: their rows say of which work they are.
+    A complete run of the same source knows all that earlier runs knew, so these are not read. Runs of an
+    earlier rgc have left no record, but their rows name model and settings.
 
     Args:
         manifest: the folder of all runs.

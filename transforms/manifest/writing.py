@@ -57,8 +57,8 @@ class WriteRows(beam.PTransform):
 
     Args:
         schema: of the rows, which have its names as attributes; files are sorted by its first column.
-        regroup: where a runner's bundles may be small, rows are brought together first. Else a local runner
-            would hold them in memory to the end of the run, and a run that is killed would leave none.
+        regroup: brings rows of several bundles together first, for runners whose bundles may be small. A
+            local runner would hold all rows in memory for it, and a run that is killed would leave none.
     """
 
     def __init__(self, prefix: str, schema: pa.Schema, regroup: bool) -> None:

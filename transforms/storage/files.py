@@ -11,7 +11,7 @@ from transforms.storage import gcs, local
 from transforms.storage.status import Status
 
 OUTPUT_FOLDERS = ("codes", "manifest")  # below OUTPUT; all that rgc compress writes
-_PROBE = ".rgc-probe"  # one name: what a killed run has left of it goes with the next run's
+_PROBE = ".rgc-probe"  # always one name, so that the next run removes what a killed one has left
 _GLOB_CHARACTERS = frozenset("*?[")
 
 

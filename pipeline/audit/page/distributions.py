@@ -10,8 +10,8 @@ _BINS = (15, 40)  # at least, of few photos, and at most
 _FINEST = 1e-4  # of a bin: finer ones tell nothing, and rounding would merge their edges
 _ROUNDING = 1e-9  # of a bin: a value on an edge belongs to the next bin
 _QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
-# Values this many times the distance of the quartiles beyond them (Tukey 1977) are left out if they squeeze
-# others.
+# Values that lie beyond the quartiles by more than so many times their distance (Tukey 1977) are left out if
+# they squeeze the others.
 _FAR_OUT = 3
 
 

@@ -34,7 +34,7 @@ class Bar:
     Attributes:
         parent: index of the bar that opens to show this one; None for the first.
         photos, before, saved: how many files, bytes before, bytes saved.
-        is_rest: it is the latter.
+        is_rest: the bar is of the folders that the page has no room for.
     """
 
     parent: int | None
