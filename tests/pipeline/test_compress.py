@@ -182,7 +182,7 @@ def test_decompress_overwrites_no_other_file(photo_folder: Path, tmp_path: Path)
     rgc("compress", photo_folder, tmp_path / "out", *FAST)
     original = (photo_folder / "a.jpg").read_bytes()
     result = rgc("decompress", tmp_path / "out" / "codes", photo_folder, "--format", "jpeg")
-    assert result.exit_code == 1 and "not overwritten" in result.output
+    assert result.exit_code == 1 and "it stays; move it away" in result.output
     assert (photo_folder / "a.jpg").read_bytes() == original
     for _ in range(2):  # what it wrote itself is no obstacle
         result = rgc("decompress", tmp_path / "out" / "codes", tmp_path / "images")

@@ -118,6 +118,7 @@ def test_it_holds_everything_and_asks_for_nothing(page: Path) -> None:
     text = page.read_text()
     assert "7 files went from" in text and "and every encoded one reaches MS-SSIM 0.7." in text
     assert "5 encoded, 1 kept, 1 failed." in text
+    assert "MS-SSIM says how alike a decoded photo and its original are" in text
     assert "truncated: it has no end marker, and pixels are missing" in text
     assert "default-src &#39;none&#39;; script-src &#39;sha256-" in text
     markup = text.partition('<script type="application/json"')[0]
@@ -241,7 +242,7 @@ def test_nothing_encoded_and_nothing_at_all(tmp_path: Path) -> None:
     kept = encoded_row("a/1.jpg", status="kept", reason="a video (.mp4)", saved_bytes=0, rgc_uri=None)
     kept |= {"ms_ssim": None, "bits_per_pixel": None, "width": None, "height": None}
     manifest = write_manifest(tmp_path / "out", [kept])
-    for where, answer in (("TRUE", "of 1 photo none is encoded"), ("source_bytes > 5000", "no photo")):
+    for where, answer in (("TRUE", "of 1 file none is encoded"), ("source_bytes > 5000", "no file")):
         audit_to(tmp_path / "audit.html", manifest, "--where", where)
         page = (tmp_path / "audit.html").read_text()
         assert answer in page and f"where <code>{escape(where)}</code>" in page
@@ -361,7 +362,7 @@ def test_sort_search_and_open_a_folder(
         for direction in ("ascending", "descending"):
             chrome.find_element(By.CSS_SELECTOR, "#photos-head th:first-child button").click()
             heading = chrome.find_element(By.CSS_SELECTOR, "#photos-head [aria-sort]")
-            assert (heading.text, heading.get_attribute("aria-sort")) == ("photo", direction)
+            assert (heading.text, heading.get_attribute("aria-sort")) == ("file", direction)
         assert texts(chrome, names)[0].startswith("d.jpg\ntrip/day 2/")
         chrome.find_element(By.ID, "search").send_keys("TRUNCATED")
         assert [name.partition("\n")[0] for name in texts(chrome, names)] == ["broken.jpg"]
