@@ -19,6 +19,11 @@ _EXTREMES = 5
 _PERCENTILES = (1, 5, 50, 95, 99)
 _MEGAPIXEL_CLASSES = {1: "under 1", 4: "1 to 4", 12: "4 to 12", 24: "12 to 24", 48: "24 to 48"}
 
+_MEASURES = (
+    "MS-SSIM says how alike a decoded photo and its original are; 1 means equal.",
+    "Bits per pixel count the whole file. 5% of the photos have less than p5, half have less than p50.",
+)
+
 _FIGURES = """
     count(*) AS photos,
     count(*) FILTER (status = 'encoded') AS encoded,
@@ -240,6 +245,8 @@ def _fixed(value: float | None, digits: int) -> str:
 
 
 def _print_quality(report: AuditReport, console: Console) -> None:
+    for line in _MEASURES:
+        console.print(line, highlight=False)
     names = [f"p{percentile}" for percentile in _PERCENTILES]
     table = Table("encoded photos", *names, "worst", title="Quality", title_justify="left")
     rows = (("MS-SSIM", report.ms_ssim, 4), ("bits per pixel", report.bits_per_pixel, 3))
@@ -269,7 +276,7 @@ def _print_by_reason(report: AuditReport, console: Console) -> None:
 
 
 def _print_groups(title: str, key: str, groups: list[dict[str, Any]], console: Console) -> None:
-    columns = (key, "files", "encoded", "kept", "failed", "before", "after", "saved", "bpp", "MS-SSIM")
+    columns = (key, "files", "encoded", "kept", "failed", "before", "after", "saved", "bits/pixel", "MS-SSIM")
     table = Table(*columns, title=title, title_justify="left")
     for group in groups:
         counts = [str(group[name]) for name in ("photos", "encoded", "kept", "failed")]

@@ -12,6 +12,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from model.settings import DEFAULT_TARGET_MS_SSIM
 from pipeline.audit.page.content import read_content, size
 from pipeline.audit.page.thumbnails import AMPLIFIED, compare_photos
 from pipeline.audit.report import AuditReport
@@ -72,6 +73,7 @@ def _render(**content: Any) -> str:
     scripts = [script.replace("</script", r"<\/script") for script in (library, own)]
     return environment.get_template("page.html").render(
         amplified=AMPLIFIED,
+        default_target=DEFAULT_TARGET_MS_SSIM,
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),

@@ -132,6 +132,7 @@ def test_truncated_and_foreign_files_are_named_and_skipped(tmp_path: Path) -> No
     result = rgc("audit", tmp_path)
     assert result.exit_code == 1
     assert "2 files: 2 encoded" in result.output
+    assert "MS-SSIM says how alike" in result.output and "less than p5" in result.output
     reasons = {truncated: "magic bytes", foreign: "encode_seconds", text: "", typed: "width is string"}
     for file, reason in reasons.items():
         assert re.search(f"skipped: {re.escape(str(file))}: .*{reason}", result.output)
