@@ -44,21 +44,20 @@ class Range:
 class Plan:
     """How many photos to sample; prices and speeds.
 
-    Prices in USD: an hour of a worker, an hour of this machine, a month of a GB. Speed in megapixels a second
-    of one worker, None for `assumed_speed`.
+    Prices in USD: an hour of a worker, a month of a GB. Speed in megapixels a second of one worker, None for
+    `assumed_speed`.
     """
 
     sample: int = 12
     workers: int = 8
     worker_price: float = WORKER_PRICE
     worker_speed: float | None = None
-    machine_price: float = 0.0
     storage_price: float = STORAGE_PRICE
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one way to run costs for the whole archive. `payback_months` is None where nothing is saved."""
+    """What workers cost for the whole archive. `payback_months` is None if nothing is saved."""
 
     megapixels_a_second: float
     hours: Range

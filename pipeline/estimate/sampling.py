@@ -86,7 +86,8 @@ class Estimate:
     kept_bytes: Range
     saved_bytes: Range
     saved_usd_a_month: Range
-    here: Cost
+    here_hours: Range
+    here_megapixels_a_second: float
     workers: Cost
 
 
@@ -206,13 +207,11 @@ def extrapolate(
     saved_bytes = share_of_bytes(lambda trial: trial.saved_bytes)
     saving = combine(lambda saved: usd_a_month(saved, plan.storage_price), saved_bytes)
 
-    def cost(speed: float, hours: Range, usd: Range) -> Cost:
-        return Cost(speed, hours, usd, payback_months(usd.likely, saving.likely))
-
     # Loading and encoding are added up, although they overlap: on a CPU both share the cores.
     here = sum_of(lambda trial: (trial.load_seconds + trial.encode_seconds) / 3600)
     speed = plan.worker_speed or assumed_speed(iterations)
     there = combine(lambda p, load: hours_on_workers(p, load, speed, plan), pixels, load_seconds)
+    usd = combine(lambda hours: usd_on_workers(hours, listing.photos, plan), there)
     return Estimate(
         source=source,
         settings=settings.to_json(),
@@ -224,12 +223,9 @@ def extrapolate(
         kept_bytes=share_of_bytes(lambda trial: trial.source_bytes if trial.status != "encoded" else 0),
         saved_bytes=saved_bytes,
         saved_usd_a_month=saving,
-        here=cost(
-            pixels.likely / 1e6 / (here.likely * 3600),
-            here,
-            combine(lambda hours: hours * plan.machine_price, here),
-        ),
-        workers=cost(speed, there, combine(lambda hours: usd_on_workers(hours, listing.photos, plan), there)),
+        here_hours=here,
+        here_megapixels_a_second=pixels.likely / 1e6 / (here.likely * 3600),
+        workers=Cost(speed, there, usd, payback_months(usd.likely, saving.likely)),
     )
 
 
@@ -250,13 +246,11 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
     for line in lines:
         console.print(line, highlight=False)
     table = Table("", "megapixels a second", "time", "USD", "paid back in")
-    for name, cost in (
-        (f"this machine ({estimate.machine})", estimate.here),
-        (f"{plan.workers} Dataflow workers", estimate.workers),
-    ):
-        months = "never" if cost.payback_months is None else f"{cost.payback_months:.1f} months"
-        speed = f"{cost.megapixels_a_second:.2g}"
-        table.add_row(name, speed, _time(cost.hours), _text(cost.usd), months)
+    here, there = f"{estimate.here_megapixels_a_second:.2g}", estimate.workers
+    table.add_row(f"this machine ({estimate.machine})", here, _time(estimate.here_hours), "", "")
+    months = "never" if there.payback_months is None else f"{there.payback_months:.1f} months"
+    speed = f"{there.megapixels_a_second:.2g}"
+    table.add_row(f"{plan.workers} Dataflow workers", speed, _time(there.hours), _text(there.usd), months)
     console.print(table)
     if estimate.workers.hours.high > LONGEST_JOB_DAYS * 24:
         console.print(
@@ -266,8 +260,8 @@ def print_estimate(estimate: Estimate, console: Console) -> None:
     if plan.worker_speed is None:
         console.print("The workers' speed is assumed of an L4, not measured: see --worker-speed.")
     console.print(
-        f"At {plan.worker_price} USD an hour of a worker, {plan.machine_price} of this machine, "
-        f"{plan.storage_price} a GB and month: list prices as of 2026-11 unless you gave yours.",
+        f"At {plan.worker_price} USD an hour of a worker, {plan.storage_price} a GB and month: "
+        "list prices as of 2026-11 unless you gave yours.",
         highlight=False,
     )
 

@@ -40,7 +40,7 @@ def main() -> None:
         hours = (time.monotonic() - started) / 3600
         totals = audit(output).totals
     print(said.decode())
-    compare("time", found.here.hours, hours, "minutes", 60)
+    compare("time", found.here_hours, hours, "minutes", 60)
     compare("saved", found.saved_bytes, totals["saved_bytes"], "MB", 1e-6)
 
 

@@ -17,7 +17,6 @@ def estimate(
     iterations: options.EncodeIterations = None,
     device: options.DeviceOption = options.Device.AUTO,
     sample: Annotated[int, typer.Option(min=2, help="Photos to encode here.")] = Plan.sample,
-    machine_price: Annotated[float, typer.Option(min=0, help="USD an hour.")] = Plan.machine_price,
     workers: Annotated[int, typer.Option(min=1, help="Dataflow workers.")] = Plan.workers,
     worker_price: Annotated[float, typer.Option(min=0, help="USD an hour of one.")] = Plan.worker_price,
     worker_speed: Annotated[
@@ -29,7 +28,7 @@ def estimate(
 ) -> None:
     """Say what compressing would take, cost and save, from a sample. Writes nothing."""
     settings = options.read_settings(target_ms_ssim, max_bpp, iterations)
-    plan = Plan(sample, workers, worker_price, worker_speed, machine_price, storage_price)
+    plan = Plan(sample, workers, worker_price, worker_speed, storage_price)
     try:
         found = sampling.estimate(source, settings, options.find_device(device), plan, stderr)
     except OSError as error:
