@@ -171,7 +171,10 @@ def _write_image(uri: str, data: bytes, earlier_sha256: str) -> str | None:
 
 
 def _is_same_picture(there: bytes, data: bytes) -> bool:
-    """Whether another version of an encoder may have made the file that is there of the same pixels."""
+    """Whether another device or another version of an encoder may have made the file that is there.
+
+    A bundle that is tried again on another worker finds such.
+    """
     try:
         theirs, ours = map(read_photo_in_child, (there, data))
     except UnreadablePhotoError:
