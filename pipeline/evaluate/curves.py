@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import bjontegaard
 import numpy as np
 import torch
 
@@ -26,7 +25,6 @@ from pipeline.evaluate.metrics import Measures, Pixels, measure
 TARGETS = (0.85, 0.88, 0.92, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995)  # of rgc's files, in MS-SSIM
 _SPAWN = multiprocessing.get_context("spawn")
 _BATCH_PIXELS = 4_000_000
-_LEAST_OVERLAP = 0.1  # of the range of quality that two curves span, for a BD-rate that means something
 
 
 @dataclass(frozen=True)
@@ -220,35 +218,3 @@ def rate_at(curve: Curve, axis: Axis, mark: float) -> float | None:
     rising = np.argsort(positions)
     rates = np.log([curve[i].bits_per_pixel for i in rising])
     return math.exp(np.interp(wanted, np.sort(positions), rates))
-
-
-def bd_rate(anchor: Curve, test: Curve, axis: Axis) -> float | None:
-    """Percent of rate that `test` takes more (or less) than `anchor` at equal quality.
-
-    None where the quality that both curves cover is under a tenth of what either does.
-    """
-    (anchor_rates, anchor_quality), (rates, quality) = _ascending(anchor, axis), _ascending(test, axis)
-    if len(rates) < 2 or len(anchor_rates) < 2:
-        return None
-    both = min(anchor_quality[-1], quality[-1]) - max(anchor_quality[0], quality[0])
-    either = max(anchor_quality[-1], quality[-1]) - min(anchor_quality[0], quality[0])
-    if both < _LEAST_OVERLAP * either:
-        return None
-    return float(
-        bjontegaard.bd_rate(
-            anchor_rates, anchor_quality, rates, quality,
-            method="pchip", require_matching_points=False, min_overlap=0,
-        )
-    )  # fmt: skip
-
-
-def _ascending(curve: Curve, axis: Axis) -> tuple[list[float], list[float]]:
-    """Rates and positions, both strictly rising: published curves repeat points."""
-    rates: list[float] = []
-    positions: list[float] = []
-    measured = axis.positions(curve) or []
-    for rate, position in sorted(zip([point.bits_per_pixel for point in curve], measured, strict=False)):
-        if not rates or (rate > rates[-1] and position > positions[-1]):
-            rates.append(rate)
-            positions.append(position)
-    return rates, positions

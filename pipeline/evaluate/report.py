@@ -27,7 +27,6 @@ from pipeline.evaluate.curves import (
     Axis,
     Curve,
     RatePoint,
-    bd_rate,
     decibels,
     pillow_curves,
     rate_at,
@@ -40,7 +39,6 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 _GOOD = 70  # of SSIMULACRA2
-_WITH_BD_RATES = (MS_SSIM, SSIMULACRA2)
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,12 @@ class Evaluation:
         photos: SHA-256 of each photo's pixels by its name, in the order of the points' `photos`.
         curves: by codec; published ones have MS-SSIM alone.
         rates: by axis and codec: bits per pixel at the axis's marks, None out of the curve's range.
-        bd_rates: by axis and codec: rgc's rate beside it in percent.
         made: command, date, machine, versions and rgc's model.
     """
 
     photos: dict[str, str]
     curves: dict[str, list[RatePoint]]
     rates: dict[str, dict[str, list[float | None]]]
-    bd_rates: dict[str, dict[str, float | None]]
     made: dict[str, str]
 
 
@@ -89,12 +85,6 @@ def compare(
                 name: [rate_at(curve, axis, mark) for mark in axis.marks] for name, curve in curves.items()
             }
             for axis in AXES
-        },
-        {
-            axis.name: {
-                name: bd_rate(curve, curves["rgc"], axis) for name, curve in curves.items() if name != "rgc"
-            }
-            for axis in _WITH_BD_RATES
         },
         made,
     )
@@ -147,11 +137,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         if all(rate is None for row in rates.values() for rate in row):
             continue
         title = f"bits per pixel at equal {axis.label}, mean of {len(evaluation.photos)} photos"
-        table = Table("", *(f"{mark:g}" for mark in axis.marks), "rgc's BD-rate", title=title)
+        table = Table("", *(f"{mark:g}" for mark in axis.marks), title=title)
         for name, row in rates.items():
-            difference = evaluation.bd_rates.get(axis.name, {}).get(name)
-            cells = ["-" if rate is None else f"{rate:.3f}" for rate in row]
-            table.add_row(name, *cells, "-" if difference is None else f"{difference:+.1f}%")
+            table.add_row(name, *("-" if rate is None else f"{rate:.3f}" for rate in row))
         console.print(table)
     _print_points(evaluation, console)
 

@@ -8,7 +8,6 @@ from pipeline.evaluate.curves import (
     MS_SSIM,
     SSIMULACRA2,
     RatePoint,
-    bd_rate,
     decibels,
     rate_at,
     read_published,
@@ -38,19 +37,6 @@ def test_rates_are_log_linear_in_a_score_and_in_a_distance() -> None:
 
 def test_what_was_not_measured_is_not_compared() -> None:
     assert rate_at(CURVE, SSIMULACRA2, 60) is None
-    assert bd_rate(CURVE, PERCEIVED, SSIMULACRA2) is None
-
-
-def test_bd_rate_of_a_curve_at_half_the_rate() -> None:
-    half = [RatePoint(point.bits_per_pixel / 2, point.ms_ssim) for point in CURVE]
-    assert bd_rate(CURVE, half, MS_SSIM) == pytest.approx(-50, abs=0.1)
-    assert bd_rate([*CURVE, *CURVE], CURVE, MS_SSIM) == pytest.approx(0, abs=1e-6)  # repeated points
-
-
-def test_no_bd_rate_without_a_common_range() -> None:
-    higher = [RatePoint(1.0, 0.995), RatePoint(2.0, 0.998)]
-    assert bd_rate(CURVE, higher, MS_SSIM) is None
-    assert bd_rate(CURVE, CURVE[:1], MS_SSIM) is None
 
 
 def test_equal_images_are_a_point_that_can_be_plotted() -> None:
