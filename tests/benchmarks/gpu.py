@@ -44,7 +44,7 @@ from model.format.limits import padded_size
 from model.search import position
 from model.settings import DEFAULT_TARGET_MS_SSIM
 from model.weights.loading import DEFAULT_WEIGHTS
-from tests.benchmarks.operations import as_on_a_gpu
+from tests.benchmarks.kernels import as_on_a_gpu
 
 Pixels = NDArray[np.uint8]
 MIXED = (0.3, 0.5, 0.5, 1, 2, 2, 5, 8, 12, 12)  # megapixels of an archive of phone pictures and thumbnails

@@ -41,7 +41,8 @@ from pipeline.estimate.sampling import (
     try_photo,
 )
 from tests.benchmarks.costs import million_photos
-from tests.benchmarks.operations import as_on_a_gpu, operations
+from tests.benchmarks.kernels import as_on_a_gpu
+from tests.benchmarks.operations import operations
 from transforms.elements import Photo
 from transforms.encode import EncodeHandler
 from transforms.find import find_files
