@@ -70,7 +70,7 @@ _BY_REASON = r"""
     SELECT status,
         regexp_replace(
             regexp_replace(replace(reason, source_uri, '...'), '''[^'']*''|"[^"]*"', '...', 'g'),
-            '\b([0-9]+x[0-9]+|0x[0-9a-f]+|[0-9]+(\.[0-9]+)?)\b', '#', 'g'
+            '\b([0-9]+x[0-9]+|0x[0-9a-f]+|[0-9]+(\.[0-9]+)?)\b', 'N', 'g'
         ) AS reason,
         count(*) AS photos, sum(source_bytes)::BIGINT AS source_bytes, min(source_uri) AS example
     FROM latest WHERE status <> 'encoded' GROUP BY ALL
@@ -256,7 +256,7 @@ def _print_quality(report: AuditReport, console: Console) -> None:
     for row in report.by_target:
         target, encoded, worst = row["target_ms_ssim"], row["encoded"], _fixed(row["worst_ms_ssim"], 4)
         if target is None:
-            text = f"no target was set for {encoded} encoded photos; the lowest has MS-SSIM {worst}"
+            text = f"no target of MS-SSIM was set for {encoded} encoded photos; the lowest has {worst}"
         else:
             reached = f"{encoded - row['below_target']} of {encoded} encoded photos reach it"
             text = f"target MS-SSIM {target}: {reached}, the lowest has {worst}"

@@ -7,7 +7,7 @@ from model.codec import Codec
 from model.files import to_image
 from model.format.container import read_rgc
 from pipeline.cli import options
-from pipeline.cli.terminal import fail, stderr
+from pipeline.cli.terminal import fail, stderr, stdout
 from transforms.restore import SUFFIXES, format_for, image_bytes, modified_of
 from transforms.storage.files import read_bytes, set_modified, write_bytes
 
@@ -34,6 +34,9 @@ def decode(
         set_modified(photo, modified_of(file))
     except (OSError, ValueError) as error:
         fail(f"{rgc}: {error}" if rgc not in str(error) else str(error))
+    used = min(iterations or len(file.codes), len(file.codes))
+    size = f"{file.width}x{file.height} pixels"
+    stdout.print(f"{photo}: {size}, from {used} of {len(file.ms_ssim)} iterations", highlight=False)
     if len(file.codes) < len(file.ms_ssim):
         whole = f"{len(file.codes)} of its {len(file.ms_ssim)} iterations are whole"
         stderr.print(f"{rgc} was cut off: {whole}, so {photo} is coarser", highlight=False, markup=False)

@@ -227,9 +227,9 @@ def test_reasons_that_differ_in_numbers_and_names_are_one(tmp_path: Path) -> Non
     write_run(tmp_path, FIRST, rows)
     report = audit(str(tmp_path))
     assert [(each["status"], each["reason"], each["photos"]) for each in report.by_reason] == [
-        ("kept", "MS-SSIM # is out of reach: # after # iterations", 300),
-        ("failed", "[Errno #] Permission denied: ...", 3),
-        ("failed", "claims # pixels in # bytes", 3),
+        ("kept", "MS-SSIM N is out of reach: N after N iterations", 300),
+        ("failed", "[Errno N] Permission denied: ...", 3),
+        ("failed", "claims N pixels in N bytes", 3),
         ("kept", "a video (.mp4)", 3),
     ]
     assert report.by_reason[0]["source_bytes"] == 300_000_000
