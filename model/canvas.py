@@ -15,8 +15,7 @@ from torch import Tensor
 
 from model.devices import to_device
 
-# Larger photos fill a GPU alone; and their first trials are of a few squares, which a canvas does not have.
-LARGEST_MIXED = 1 << 22  # pixels of a canvas
+LARGEST_MIXED = 1 << 22  # pixels of a canvas: larger photos fill a GPU alone
 _FILLED = 0.75  # of all canvases together, at the least: the rest is computed for nothing
 _STRIDE = 4  # of the finest layers that have a border
 _INSIDE: ContextVar[Tensor | None] = ContextVar("_INSIDE", default=None)
@@ -71,15 +70,18 @@ def groups(sizes: Sequence[Size], mixed: bool) -> list[list[int]]:
         return int(3 * math.log2(height)), width, height
 
     together: list[list[int]] = []
+    canvas, pixels = (0, 0), 0  # of the last group
     for n in sorted(range(len(sizes)), key=similarity):
+        own = math.prod(sizes[n])
         if together:
-            those = [sizes[m] for m in (*together[-1], n)]
-            height, width = canvas_of(those)
-            filled = sum(h * w for h, w in those) / (len(those) * height * width)
-            if filled == 1 or (mixed and may_share(those) and filled >= _FILLED):
+            both, count = [canvas, sizes[n]], len(together[-1]) + 1
+            filled = (pixels + own) / (count * math.prod(canvas_of(both)))
+            if filled == 1 or (mixed and may_share(both) and filled >= _FILLED):
                 together[-1].append(n)
+                canvas, pixels = canvas_of(both), pixels + own
                 continue
         together.append([n])
+        canvas, pixels = sizes[n], own
     return together
 
 
@@ -99,7 +101,7 @@ def only_inside(x: Tensor) -> Tensor:
     if inside is None:
         return x
     step = inside.shape[3] // x.shape[3]
-    return x.masked_fill(~inside[:, :, ::step, ::step], 0)
+    return torch.where(inside[:, :, ::step, ::step], x, 0.0)  # `masked_fill` would undo channels_last
 
 
 def spread(x: Tensor, inside: Tensor, border: int = 0) -> Tensor:

@@ -32,9 +32,9 @@ def choose_levels(
     levels = [TOP] * len(batch.jobs)
     targets = {n: job.goal.ms_ssim for n, job in enumerate(batch.jobs) if job.goal.ms_ssim is not None}
     bands = {n: Band.of_ms_ssim(target) for n, target in targets.items()}
-    sides = batch.images.shape[2:]
-    if sides.numel() >= LARGE and min(sides) >= SIDE:
-        for n, band in bands.items():
+    for n, band in bands.items():
+        size = batch.jobs[n].size  # not the canvas's: a photo takes the same levels in any company
+        if math.prod(size) >= LARGE and min(size) >= SIDE:
             (own,) = batch.rows([n], latents)
             curve = _curve_of_squares(stages, batch.select([n]), own, iteration, band)
             bands[n] = replace(band, typical=curve)

@@ -1,5 +1,7 @@
 """Photos of different sizes in one batch."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from model import canvas
 from model.batch import Goal
 from model.canvas import LARGEST_MIXED, Extents, groups, only_inside
 from model.codec import Codec
+from model.levels import LARGE
 
 SIZES = [(200, 300), (203, 290), (64, 90), (40, 200), (24, 24)]  # of photos, odd ones and hardly any
 
@@ -58,6 +61,8 @@ def test_zeros_are_seen_beside_each_photo() -> None:
     assert extents is not None
     with canvas.nothing_beside(extents.inside):
         seen = only_inside(torch.ones(2, 1, 6, 6))
+        layer = torch.ones(2, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+        assert only_inside(layer).is_contiguous(memory_format=torch.channels_last)
     assert seen[0, 0, :4].all() and not seen[0, 0, 4:].any()
     assert seen[1, 0, :, :4].all() and not seen[1, 0, :, 4:].any()
     assert only_inside(torch.ones(2, 1, 6, 6)).all()
@@ -90,6 +95,24 @@ def test_large_photos_share_no_canvas() -> None:
     large = [(2048, 2064), (2064, 2064), (2064, 2064)]
     assert large[0][0] * large[0][1] > LARGEST_MIXED
     assert groups(large, mixed=True) == [[0], [1, 2]]
+
+
+def test_many_photos_are_grouped_in_a_moment() -> None:
+    sizes = [(16 * int(h), 16 * int(w)) for h, w in np.random.default_rng(0).integers(20, 23, (10_000, 2))]
+    started = time.process_time()
+    assert sum(map(len, groups(sizes, mixed=True))) == 10_000
+    assert time.process_time() - started < 2
+
+
+def test_a_canvas_as_large_as_a_large_photo_changes_nothing(tiny_codec: Codec) -> None:
+    """First trials on squares are for the photos that are so large themselves."""
+    photos = [np.zeros((height, width, 3), np.uint8) for height, width in ((2032, 40), (40, 2032))]
+    assert LARGE <= 2048 * 2048 <= LARGEST_MIXED
+    goal = Goal(ms_ssim=0.5)
+    together = tiny_codec.encode(photos, [goal] * 2, [False] * 2)
+    for photo, encoding in zip(photos, together, strict=True):
+        (alone,) = tiny_codec.encode([photo], [goal], [False])
+        assert (encoding.codes, encoding.levels) == (alone.codes, alone.levels)
 
 
 def test_large_photos_of_different_sizes_are_no_batch(tiny_codec: Codec) -> None:
