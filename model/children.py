@@ -64,7 +64,7 @@ class Child:
         search = [str(Path(model.__file__ or "").parents[1]), os.environ.get("PYTHONPATH", "")]
         few_threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],  # -P: whatever is in the current folder
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -143,3 +143,11 @@ processes.decode(b"", wait)
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     child.wait(10)
+
+
+@pytest.mark.usefixtures("pool")
+def test_the_current_folder_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "__init__.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    assert processes.encode(STEPS) == STREAM
