@@ -112,9 +112,9 @@ class Codec:
             raise ValueError(f"photos of sizes as different as {sorted(set(sizes))} are no batch")
         batch = Batch.of(jobs, self.device)
         for i in range(self.iterations):
-            batch = self._encode_iteration(batch, i, tile or self.default_tile)
             if not batch.jobs:
                 break
+            batch = self._encode_iteration(batch, i, tile or self.default_tile)
         return [job.encoding() for job in jobs]
 
     @standard_settings()

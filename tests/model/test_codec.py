@@ -218,6 +218,10 @@ def test_tiles_do_not_show(shipped_codec: Codec, astronaut: Image.Image) -> None
     assert error[~near].mean() / seamless[~near].mean() == pytest.approx(1, abs=0.02)
 
 
+def test_no_photos_are_a_batch_too(tiny_codec: Codec) -> None:
+    assert tiny_codec.encode([], [], []) == []
+
+
 def test_threads_do_not_show_in_thumbnails(shipped_codec: Codec, astronaut: Image.Image) -> None:
     photo, threads, encoded = decode_image(astronaut.resize((100, 75))), torch.get_num_threads(), []
     for number in (1, 2, 4):
