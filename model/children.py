@@ -57,22 +57,28 @@ class Child:
     It is no `multiprocessing` process: those import the program that started them once more.
 
     Args:
-        module: gets `arguments`, reads requests from its standard input until that ends, and answers.
+        module: reads requests from its standard input until that ends, and answers to the file descriptor
+            that is its first argument. Whatever prints to standard output spoils no answer.
+        arguments: the module's others.
     """
 
     def __init__(self, module: str, *arguments: str) -> None:
         search = [str(Path(model.__file__ or "").parents[1]), os.environ.get("PYTHONPATH", "")]
         few_threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        answers, its_answers = os.pipe()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],  # -P: whatever is in the current folder
+            # -P: whatever is in the current folder
+            [sys.executable, "-P", "-m", module, str(its_answers), *arguments],
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, **few_threads, "PYTHONPATH": os.pathsep.join(filter(None, search))},
+            pass_fds=[its_answers],
             start_new_session=True,  # Ctrl-C is meant for the run
         )
-        assert self.process.stdin is not None and self.process.stdout is not None
-        self.requests, self.answers = self.process.stdin, self.process.stdout
+        os.close(its_answers)
+        assert self.process.stdin is not None
+        self.requests, self.answers = self.process.stdin, os.fdopen(answers, "rb")
 
     def is_fit(self) -> bool:
         """Whether it may be used again."""

@@ -121,7 +121,7 @@ def _buffer(numbers: Integers) -> memoryview:
 
 def main() -> None:
     """Of the child: ends with its parent, whose end of the pipes closes then."""
-    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    requests, answers = sys.stdin.buffer, os.fdopen(int(sys.argv[1]), "wb")
     with suppress(ConnectionError):
         while True:
             if receive(requests) == _ENCODE:

@@ -19,9 +19,11 @@ _MOST_COMPLAINT = 200  # characters
 
 
 def main() -> None:
-    """Arguments: bytes of memory beyond what starting takes, and seconds of a processor for one photo."""
-    memory, seconds = int(sys.argv[1]), int(sys.argv[2])
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    """Arguments: where to answer (see `Child`), bytes of memory beyond what starting takes, and seconds of a
+    processor for one photo.
+    """
+    to, memory, seconds = map(int, sys.argv[1:])
+    requests, answers = sys.stdin.buffer, os.fdopen(to, "wb")
     complaints = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
     for number in (1, 2):  # of C libraries, which write to both
         os.dup2(complaints.fileno(), number)

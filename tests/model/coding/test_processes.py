@@ -151,3 +151,10 @@ def test_the_current_folder_is_not_searched(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "model" / "__init__.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
     assert processes.encode(STEPS) == STREAM
+
+
+@pytest.mark.usefixtures("pool")
+def test_what_a_child_prints_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('hello', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert processes.encode(STEPS) == STREAM
