@@ -18,6 +18,7 @@ def test_it_measures_everything_on_the_cpu(
 ) -> None:
     monkeypatch.setattr(gpu, "_LEAST_SECONDS", 0)
     monkeypatch.setattr(gpu, "PROCESSES", (2,))
+    monkeypatch.setattr(gpu, "_THUMBNAILS", 3)
     save_weights(tiny_model(), tmp_path / "tiny.safetensors")
     sizes = ["--megapixels", "0.003", "0.006", "0.012"]
     arguments = ["gpu", *sizes, "--device", "cpu", "--weights", str(tmp_path / "tiny.safetensors")]
