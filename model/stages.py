@@ -19,9 +19,8 @@ _EVEN = 0.4  # of a symbol: less change than that, within two positions or in th
 # Positions at the border, where latents of one colour differ from those inside, and by how much at the most.
 _BORDER, _EVEN_AT_BORDER = 4, 1.5
 _HIGH = 3  # frequencies from there on show as patterns where they stand alone
-_UNFOUNDED = (
-    0.25  # of a symbol: a high frequency of colour of which the photo has less is the network's alone
-)
+# Of a symbol: a high frequency of colour of which the photo has less is the network's alone.
+_UNFOUNDED = 0.25
 
 
 class Stages:

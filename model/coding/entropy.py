@@ -1,7 +1,7 @@
 """Symbols to bytes and back: the range coder, fed by the context model."""
 
 from collections.abc import Iterator
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -114,39 +114,29 @@ def decode_iteration(
         ValueError: the stream is no whole number of words, or longer or shorter than its bits, or no symbols
             come of it. What is too short for the shape is noticed long before its last symbol.
     """
-    work = partial(_decoded, context, iteration, previous, shape, level, stream)
+
+    def decoded(reader: StreamReader | RemoteReader) -> Tensor:
+        # NumPy's zeros take no memory before they are touched; most of what a broken header claims never is.
+        zeros = np.zeros((1, sum(context.groups[iteration]), *shape), np.float32)
+        codes = to_device(torch.from_numpy(zeros), level.device)
+        known = context.known(iteration, previous, codes)
+        for step in context.steps(iteration):
+            target = known.symbols(step)
+            if not target.numel():
+                continue
+            both = shapes(*context.predict(step, known, level))
+            rounded_mean, numbers = to_host(torch.stack(both).flatten(1)).numpy()
+            values = reader.read(numbers) + rounded_mean
+            if (largest := np.abs(values).max()) > LARGEST_SYMBOL:
+                why = f"it has a symbol of {largest}"
+                raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote: {why}")
+            target.copy_(to_device(torch.from_numpy(values), target.device).view(target.shape))
+        reader.finish()
+        return known.codes()
+
     if level.device.type in _IN_PROCESSES:
-        return processes.decode(stream, work)
-    return work(StreamReader(stream))
-
-
-def _decoded(
-    context: ContextModel,
-    iteration: int,
-    previous: Tensor | None,
-    shape: tuple[int, int],
-    level: Tensor,
-    stream: bytes,
-    reader: StreamReader | RemoteReader,
-) -> Tensor:
-    """`decode_iteration`, with what reads the stream."""
-    # NumPy's zeros take no memory before they are touched; for most of what a broken header claims, never.
-    zeros = np.zeros((1, sum(context.groups[iteration]), *shape), np.float32)
-    codes = to_device(torch.from_numpy(zeros), level.device)
-    known = context.known(iteration, previous, codes)
-    for step in context.steps(iteration):
-        target = known.symbols(step)
-        if not target.numel():
-            continue
-        both = shapes(*context.predict(step, known, level))
-        rounded_mean, numbers = to_host(torch.stack(both).flatten(1)).numpy()
-        values = reader.read(numbers) + rounded_mean
-        if (largest := np.abs(values).max()) > LARGEST_SYMBOL:
-            why = f"it has a symbol of {largest}"
-            raise ValueError(f"the stream of {len(stream)} bytes is not one this model wrote: {why}")
-        target.copy_(to_device(torch.from_numpy(values), target.device).view(target.shape))
-    reader.finish()
-    return known.codes()
+        return processes.decode(stream, decoded)
+    return decoded(StreamReader(stream))
 
 
 def _of_photo(both: Integers, positions: tuple[int, int]) -> tuple[Integers, Integers]:
