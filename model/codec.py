@@ -10,17 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Batch, Encoding, Goal, Job, State
+from model.batches.batch import Batch, Encoding, Goal, Job, State
+from model.batches.levels import choose_levels
+from model.batches.stages import Stages
+from model.batches.tensors import to_pixels
 from model.canvas import groups, may_share
 from model.coding.entropy import decode_iteration, predict_iteration
 from model.coding.steps import CODE_STRIDE
 from model.devices import native_dtype, standard_settings
 from model.format.container import RgcError, RgcFile
 from model.format.limits import padded_size
-from model.levels import choose_levels
 from model.network import ResidualGRUCodec
-from model.stages import Stages
-from model.tensors import to_pixels
 from model.weights.loading import DEFAULT_WEIGHTS, load_weights, model_id, released_weights
 
 DEFAULT_TILE = 2048  # pixels a side; larger images are cut into tiles

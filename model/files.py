@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.batch import Encoding, Goal
+from model.batches.batch import Encoding, Goal
+from model.batches.memory import in_available_memory
 from model.codec import Codec
 from model.format.container import RgcError, RgcFile, stored_quality
 from model.format.limits import why_implausible
 from model.format.source import SourceRecord
-from model.memory import in_available_memory
 from model.photos.colour import view_with_profile
 from model.photos.metadata.common import EXIF_HEADER, View
 from model.photos.reading import DecodedPhoto

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from model.batches.search import BOTTOM, TOP, position
 from model.format.limits import STRIDE
 from model.network import CodecConfig, ResidualGRUCodec
 from model.photos.reading import DecodedPhoto
-from model.search import BOTTOM, TOP, position
 from model.training.data import PhotoSet
 from model.training.trainer import StepFigures, Trainer, TrainingConfig, train
 from model.weights.loading import load_weights, model_id, save_weights

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_
 
+from model.batches.search import BOTTOM, TOP, position
 from model.devices import native_dtype
 from model.format.limits import MARGIN, STRIDE
 from model.network import ResidualGRUCodec, quantize
-from model.search import BOTTOM, TOP, position
 from model.training.data import PhotoSet, crops
 from model.training.distortion import ms_ssim_to_the_border, ssimulacra2_distance
 

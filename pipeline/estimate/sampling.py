@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from rich.progress import track
 from rich.table import Table
 
-from model.batch import Goal
+from model.batches.batch import Goal
 from model.codec import Codec
 from model.photos.errors import UnreadablePhotoError
 from model.photos.names import NotAPhotoError, check_name

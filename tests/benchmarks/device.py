@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from model.batches.search import BOTTOM, FIRST_ANCHOR, LEVELS_OF_ANCHORS, TOP
 from model.network import ResidualGRUCodec
-from model.search import BOTTOM, FIRST_ANCHOR, LEVELS_OF_ANCHORS, TOP
 from model.training.data import FLAT, FRAMED, GREY, HALVED
 from model.training.trainer import (
     MUON_SCALE,

@@ -32,8 +32,9 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from model import codec as codec_module
-from model import stages, tensors
-from model.batch import Encoding, Goal
+from model.batches import stages, tensors
+from model.batches.batch import Encoding, Goal
+from model.batches.search import position
 from model.canvas import groups
 from model.codec import Codec
 from model.coding import entropy
@@ -41,7 +42,6 @@ from model.coding.context import ContextModel
 from model.coding.entropy import encode_iteration
 from model.format.container import RgcFile
 from model.format.limits import padded_size
-from model.search import position
 from model.settings import DEFAULT_TARGET_MS_SSIM
 from model.weights.loading import DEFAULT_WEIGHTS
 from tests.benchmarks.kernels import as_on_a_gpu

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.batch import Goal
+from model.batches.batch import Goal
 from model.codec import Codec
 from model.weights.loading import save_weights
 from tests.benchmarks import gpu

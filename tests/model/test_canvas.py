@@ -7,8 +7,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from model import canvas, levels
-from model.batch import Goal
+from model import canvas
+from model.batches import levels
+from model.batches.batch import Goal
 from model.canvas import LARGEST_MIXED, Extents, groups, only_inside
 from model.codec import Codec
 

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import ms_ssim as ms_ssim_module
-from model.batch import Goal
+from model.batches.batch import Goal
+from model.batches.search import TOP
 from model.codec import Codec
 from model.files import TargetOutOfReachError, encode_photo, encode_photos, to_image
 from model.format import limits
 from model.format.container import ITERATION_OVERHEAD, RgcError, read_rgc
 from model.ms_ssim import ms_ssim_of_pixels
 from model.photos.reading import decode_image
-from model.search import TOP
 from model.settings import Settings
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}  # of other processes

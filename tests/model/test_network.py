@@ -2,12 +2,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from model.batch import State
+from model.batches.batch import State
+from model.batches.search import position
+from model.batches.stages import Stages
+from model.batches.tiling import run_tiled
 from model.coding.limits import LARGEST_SYMBOL
 from model.network import PatchConv, ResidualGRUCodec, interpolate, quantize
-from model.search import position
-from model.stages import Stages
-from model.tiling import run_tiled
 from tests.conftest import TINY, tiny_model
 
 LEVEL = torch.tensor([0.4, 0.9])

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.batch import Batch, State
+from model.batches.batch import Batch, State
+from model.batches.search import LEVELS, TOP, Band, LevelSearch, logarithm
+from model.batches.stages import Stages
+from model.batches.tensors import quality
 from model.coding.entropy import encode_iteration
 from model.coding.steps import CODE_STRIDE
 from model.format.limits import MARGIN, STRIDE
-from model.search import LEVELS, TOP, Band, LevelSearch, logarithm
-from model.stages import Stages
-from model.tensors import quality
 
 # A large photo is tried on a few squares of it first. That costs little, and tells its own curve.
 SQUARES, SIDE = 8, 256  # in pixels; MS-SSIM has all its scales there

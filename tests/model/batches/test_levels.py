@@ -5,8 +5,8 @@ import pytest
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import levels
-from model.batch import Batch, Goal
+from model.batches import levels
+from model.batches.batch import Batch, Goal
 from model.codec import Codec
 
 

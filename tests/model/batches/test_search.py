@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from model.search import LEVELS, Band, LevelSearch, logarithm
+from model.batches.search import LEVELS, Band, LevelSearch, logarithm
 
 
 def run(band: Band, curve: Callable[[int], float]) -> tuple[int | None, int]:

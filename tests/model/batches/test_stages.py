@@ -1,7 +1,7 @@
 import torch
 
+from model.batches.stages import _are_lone
 from model.codec import Codec
-from model.stages import _are_lone
 from model.transform import are_colour, frequencies
 
 

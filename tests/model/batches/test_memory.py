@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from model.memory import OutOfMemoryError, in_available_memory
+from model.batches.memory import OutOfMemoryError, in_available_memory
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.batch import State
+from model.batches.batch import State
+from model.batches.search import position
+from model.batches.tiling import run_tiled
 from model.canvas import Extents, nothing_beside, spread
 from model.coding.steps import CODE_STRIDE
 from model.devices import to_device
 from model.network import ResidualGRUCodec, quantize
-from model.search import position
-from model.tiling import run_tiled
 from model.transform import are_colour, frequencies
 
 _EVEN = 0.4  # of a symbol: less change than that, within two positions or in the whole inside, is none

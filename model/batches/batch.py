@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.batches.search import TOP
+from model.batches.tensors import quality, to_padded_tensor
 from model.canvas import Extents, Size, canvas_of
 from model.devices import to_device
 from model.format.container import ITERATION_OVERHEAD
 from model.format.limits import padded_size
-from model.search import TOP
-from model.tensors import quality, to_padded_tensor
 
 
 @dataclass(frozen=True)
